@@ -1,0 +1,1 @@
+//! HTTP+JSON over the unix socket: status, events, commands.

@@ -1,0 +1,194 @@
+//! TOML to values. PURE: text in, [`Config`] or every mistake out.
+//!
+//! A [`Config`] is valid by construction: whoever holds one need not check it again.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::types::{Centis, Family, Priority, Version, VrId};
+
+/// One cluster's configuration, the same on every node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The cluster's name.
+    pub cluster: String,
+    /// vipd hosts, in the order of the file.
+    pub nodes: Vec<Node>,
+    /// What moves together, in the order of the file.
+    pub groups: Vec<Group>,
+}
+
+/// A host that runs vipd.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its host name.
+    pub name: String,
+    /// Its own fixed address: the source of its IPv4 adverts, or of its IPv6 ones if it is IPv6.
+    pub address: IpAddr,
+    /// Its fixed IPv6 address, where `address` is IPv4; needed only for IPv6 unicast and to
+    /// recognise its IPv6 adverts.
+    pub address6: Option<Ipv6Addr>,
+    /// Its priority in every group that gives it no other.
+    pub priority: Priority,
+}
+
+impl Node {
+    /// Its fixed address of `family`.
+    pub fn address_of(&self, family: Family) -> Option<IpAddr> {
+        if Family::of(self.address) == family {
+            Some(self.address)
+        } else {
+            self.address6.filter(|_| family == Family::V6).map(IpAddr::V6)
+        }
+    }
+}
+
+/// Addresses that move together with their proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Unique name.
+    pub name: String,
+    /// Virtual router identifier, of both families.
+    pub vrid: VrId,
+    /// Protocol version; IPv6 implies 3.
+    pub version: Version,
+    /// Interface; `None` for the one that carries the node's address.
+    pub interface: Option<String>,
+    /// Advertisement interval.
+    pub interval: Centis,
+    /// One priority for each node of [`Config::nodes`], in its order.
+    pub priorities: Vec<Priority>,
+    /// Whether a higher priority takes over from a live Active router.
+    pub preempt: bool,
+    /// How long a lower-priority Active router is left alone before it is preempted.
+    pub preempt_delay: Duration,
+    /// How long to listen after start and carrier before taking part.
+    pub start_delay: Duration,
+    /// Which checksum version 3 IPv4 adverts are sent with.
+    pub checksum: Checksum,
+    /// Multicast, or to each configured peer.
+    pub transport: Transport,
+    /// Routers of other makes that share the virtual router.
+    pub routers: Vec<Router>,
+    /// File with the simple-text password of version 2.
+    pub password_file: Option<PathBuf>,
+    /// Every address, link-local first where there are IPv6 ones (RFC 9568 §5.2.9).
+    pub addresses: Vec<Address>,
+    /// How the addresses are announced.
+    pub announce: Announce,
+    /// How often in a minute an address that somebody else deletes is put back before it is a
+    /// fault.
+    pub restore_limit: u32,
+    /// The local proxy.
+    pub proxy: Option<Proxy>,
+}
+
+impl Group {
+    /// The families it has addresses of, hence its elections: IPv4 first.
+    pub fn families(&self) -> impl Iterator<Item = Family> + '_ {
+        [Family::V4, Family::V6]
+            .into_iter()
+            .filter(|f| self.addresses.iter().any(|a| Family::of(a.ip) == *f))
+    }
+}
+
+/// Which checksum version 3 IPv4 adverts are sent with; both are always accepted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checksum {
+    /// Both until a peer has been heard, then the peer's.
+    #[default]
+    Auto,
+    /// The message only (RFC 9568 §5.2.8).
+    Rfc9568,
+    /// With the IPv4 pseudo-header, as keepalived and FRR send by default.
+    Pseudo,
+}
+
+/// How adverts travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// To 224.0.0.18 and ff02::12.
+    Multicast,
+    /// To every other node and router, and accepted only from them.
+    Unicast {
+        /// The fewest hops a received advert may have left; 255 means the same link.
+        min_hops: u8,
+    },
+}
+
+/// A VRRP router of another make: a peer, never a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Router {
+    /// What to call it; its address if not given.
+    pub name: String,
+    /// The source of its adverts.
+    pub address: IpAddr,
+}
+
+/// A virtual address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The address.
+    pub ip: IpAddr,
+    /// Prefix length.
+    pub prefix: u8,
+    /// Interface, where it is not the group's.
+    pub interface: Option<String>,
+    /// Interface label (IPv4), as in `eth0:vip`.
+    pub label: Option<String>,
+    /// Whether it is carried in the adverts; the rest are only configured.
+    pub advertise: bool,
+    /// IPv6: whether the host may choose it as a source address by itself.
+    pub preferred: bool,
+}
+
+/// When gratuitous ARP and unsolicited NA are sent after an address came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announce {
+    /// Times after the address came, ascending, the first zero.
+    pub schedule: Vec<Duration>,
+    /// How often after that; `None` for never.
+    pub refresh: Option<Duration>,
+}
+
+/// The proxy in front of which the addresses stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// What runs.
+    pub what: ProxyKind,
+    /// When it runs.
+    pub run: Run,
+    /// How long it may take to start.
+    pub start_timeout: Duration,
+    /// How long it may take to stop before it is killed.
+    pub stop_timeout: Duration,
+    /// How often it is restarted in `restart_window` before the host yields.
+    pub restarts: u32,
+    /// The window in which `restarts` count.
+    pub restart_window: Duration,
+}
+
+/// What the proxy is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProxyKind {
+    /// A systemd unit, over D-Bus.
+    Unit(String),
+    /// A command that vipd runs in the foreground and reaps.
+    Command {
+        /// Program and arguments; no shell.
+        argv: Vec<String>,
+        /// User to run it as, where vipd may change user.
+        user: Option<String>,
+    },
+}
+
+/// When the proxy runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Run {
+    /// On every host all the time; vipd starts it if it is down, and watches it.
+    #[default]
+    Always,
+    /// Only where the addresses are.
+    Active,
+}

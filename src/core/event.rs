@@ -1,0 +1,246 @@
+//! What goes into the core and what comes out of it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::types::{Family, IfIndex, Mac, Priority};
+use crate::wire::vrrp::Meta;
+
+use super::status::Note;
+
+/// Something that happened outside.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// The deadline came.
+    Tick,
+    /// A VRRP payload came in on an interface.
+    Datagram {
+        /// The receiving interface.
+        ifindex: IfIndex,
+        /// What the IP layer told.
+        meta: Meta,
+        /// The IP payload, cut at the IP length.
+        bytes: &'a [u8],
+    },
+    /// An ARP or neighbour-discovery frame: somebody says `ip` is at `mac`.
+    Neighbour {
+        /// The receiving interface.
+        ifindex: IfIndex,
+        /// The address claimed.
+        ip: IpAddr,
+        /// By whom.
+        mac: Mac,
+    },
+    /// An interface as it is now.
+    Link(Link),
+    /// An interface that is gone.
+    LinkGone(IfIndex),
+    /// An address as it is now; tentative ones are not reported until they are usable.
+    Address(KernelAddress),
+    /// An address that is gone.
+    AddressGone(KernelAddress),
+    /// All links and addresses follow, then [`Event::ResyncEnd`]: what is not named is gone.
+    ResyncBegin,
+    /// See [`Event::ResyncBegin`].
+    ResyncEnd,
+    /// The kernel did, or refused, what [`Action::Kernel`] asked for.
+    Done(Task, Result<(), Failure>),
+    /// What became of the proxy of group `0`.
+    Proxy(u16, ProxyEvent),
+    /// Give up everything gracefully, then [`Action::Exit`].
+    Stop,
+    /// Take over a new, validated configuration; only the difference is applied.
+    Reload(Arc<Config>, Secrets),
+}
+
+/// Passwords read from their files, one for each group of the configuration, in its order.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secrets(pub Vec<Option<[u8; 8]>>);
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Secrets({})", self.0.len())
+    }
+}
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its number.
+    pub index: IfIndex,
+    /// Its name.
+    pub name: Box<str>,
+    /// Its Ethernet address.
+    pub mac: Mac,
+    /// Administratively up and with carrier.
+    pub up: bool,
+    /// MTU in bytes.
+    pub mtu: u32,
+}
+
+/// An address the kernel has on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelAddress {
+    /// The interface.
+    pub index: IfIndex,
+    /// The address.
+    pub ip: IpAddr,
+    /// Prefix length.
+    pub prefix: u8,
+    /// Whether it carries our `IFA_PROTO` mark.
+    pub ours: bool,
+}
+
+/// Something to be done outside.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Send one advert of an election; [`super::Node::emit`] has the bytes and destinations.
+    Advertise {
+        /// Which group.
+        group: u16,
+        /// Which of its elections.
+        family: Family,
+        /// With this priority.
+        priority: Priority,
+    },
+    /// Send one gratuitous ARP or unsolicited NA.
+    Announce {
+        /// Out of this interface.
+        ifindex: IfIndex,
+        /// For this address.
+        ip: IpAddr,
+    },
+    /// Ask a peer for its hardware address, to see that it can be reached.
+    Probe {
+        /// Out of this interface.
+        ifindex: IfIndex,
+        /// From our fixed address.
+        source: IpAddr,
+        /// To this one.
+        target: IpAddr,
+        /// Where it was last seen; broadcast or multicast if never.
+        mac: Option<Mac>,
+    },
+    /// Ask the kernel for something that may take long; answered by [`Event::Done`].
+    Kernel(Task),
+    /// Start, stop or watch a proxy; answered by [`Event::Proxy`].
+    Proxy(u16, ProxyOrder),
+    /// Something to tell: kept, logged, and served as an event.
+    Note(Note),
+    /// Everything is given up: end the process.
+    Exit,
+}
+
+/// A request to the kernel that may take long, hence is made by the worker thread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Open raw and packet sockets on an interface and join the multicast groups.
+    OpenPort(PortSpec),
+    /// Close them. Has no `Done`.
+    ClosePort(IfIndex),
+    /// Add an address.
+    AddAddress {
+        /// Which group.
+        group: u16,
+        /// Which of its addresses.
+        slot: u16,
+        /// What.
+        spec: AddressSpec,
+    },
+    /// Delete an address.
+    DelAddress {
+        /// Which group.
+        group: u16,
+        /// Which of its addresses.
+        slot: u16,
+        /// What.
+        spec: AddressSpec,
+    },
+}
+
+/// The sockets wanted on an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortSpec {
+    /// The interface.
+    pub index: IfIndex,
+    /// Its name, for `SO_BINDTODEVICE`.
+    pub name: Box<str>,
+    /// IPv4 adverts: our source address.
+    pub v4: Option<std::net::Ipv4Addr>,
+    /// IPv6 adverts: our source address.
+    pub v6: Option<std::net::Ipv6Addr>,
+}
+
+/// An address to add or delete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressSpec {
+    /// The interface.
+    pub index: IfIndex,
+    /// The address.
+    pub ip: IpAddr,
+    /// Prefix length.
+    pub prefix: u8,
+    /// Interface label (IPv4).
+    pub label: Option<Arc<str>>,
+    /// IPv6: usable as a source the host chooses by itself.
+    pub preferred: bool,
+}
+
+/// Why a task was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The kernel's errno.
+    #[error("{}", std::io::Error::from_raw_os_error(*.0))]
+    Errno(i32),
+    /// No answer in time.
+    #[error("no answer from the kernel in time")]
+    TimedOut,
+}
+
+/// What the core wants of a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyOrder {
+    /// Report its state now and whenever it changes.
+    Watch,
+    /// Start it; answered by `Running` or `Failed` within its start time-out.
+    Start,
+    /// Stop it; answered by `Stopped` or `Stuck` within its stop time-out.
+    Stop,
+    /// Forget about it, leaving it as it is.
+    Unwatch,
+}
+
+/// What became of a proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProxyEvent {
+    /// It runs.
+    Running {
+        /// Main process.
+        pid: u32,
+    },
+    /// It is on its way up, by itself or by somebody else's hand.
+    Starting,
+    /// It is on its way down.
+    Stopping,
+    /// It does not run; `how` is the exit status or the unit's result in words.
+    Stopped {
+        /// In words: `exit status 1`, `killed by signal 9`, `inactive`.
+        how: Box<str>,
+    },
+    /// It could not be started.
+    Failed {
+        /// Why, in words.
+        why: Box<str>,
+    },
+    /// It could not be stopped within its limit, not even killed.
+    Stuck {
+        /// Why, in words.
+        why: Box<str>,
+    },
+    /// Its state cannot be told (D-Bus gone, unit unknown).
+    Unknown {
+        /// Why, in words.
+        why: Box<str>,
+    },
+}

@@ -1,0 +1,1 @@
+//! One file for each outside world. IMPURE, and without decisions.

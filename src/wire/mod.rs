@@ -1,0 +1,9 @@
+//! Bytes to values and back. PURE: every parser is total and fuzzed.
+//!
+//! * [`vrrp`]: adverts of version 2 and 3, both families, every receive check of RFC 9568 §7.1
+//!   that needs no state.
+//! * [`announce`]: gratuitous ARP and unsolicited neighbour advertisements, probes of peers,
+//!   and what is heard in answer.
+
+pub mod announce;
+pub mod vrrp;
