@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use crate::netns::run_in;
@@ -40,7 +40,15 @@ impl Switch {
         run_in(&namespace, || {
             // The switch forwards; it says nothing of its own.
             sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
-            sysctl("net/ipv6/conf/all/disable_ipv6", "1")
+            sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
+            // A machine that also runs containers filters bridged packets by the rules of hosts.
+            for family in ["arp", "ip", "ip6"] {
+                let key = format!("net/bridge/bridge-nf-call-{family}tables");
+                if Path::new("/proc/sys").join(&key).exists() {
+                    sysctl(&key, "0")?;
+                }
+            }
+            Ok(())
         })?;
         Ok(Self { prefix, namespace, dir, bridges: Mutex::default(), cuts: Mutex::default() })
     }
