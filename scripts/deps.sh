@@ -4,7 +4,7 @@
 set -eu
 
 PACKAGES="iproute2 nftables keepalived frr haproxy tshark tcpdump iputils-ping iputils-arping \
-systemd-container debootstrap dbus polkitd procps python3"
+systemd-container debootstrap dbus polkitd procps"
 # What these packages would start at boot.
 UNITS="keepalived.service haproxy.service frr.service nftables.service"
 POLICY=/usr/sbin/policy-rc.d

@@ -153,6 +153,13 @@ impl Host {
         Ok(path)
     }
 
+    /// A directory for sockets and pid files; empty after a power loss, as `/run` is.
+    pub fn run_dir(&self) -> Result<PathBuf> {
+        let path = self.dir().join("run");
+        std::fs::create_dir_all(&path).map_err(Error::io(format!("make {}", path.display())))?;
+        Ok(path)
+    }
+
     /// The processes that run on it.
     pub fn processes(&self) -> Vec<i32> {
         processes(self.namespace())
@@ -280,6 +287,8 @@ impl Host {
             signal_all(&pids, Signal::SIGKILL);
         }
         state.echoes.clear();
+        // It is made again when somebody asks for it.
+        let _ = std::fs::remove_dir_all(self.dir().join("run"));
         let ports: String =
             state.nics.iter().map(|nic| format!("link del {}\n", nic.port)).collect();
         self.0.switch.ip(&ports)?;

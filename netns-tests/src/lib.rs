@@ -41,6 +41,7 @@ pub mod http;
 mod lab;
 pub mod netns;
 mod packet_socket;
+pub mod paint;
 pub mod peer;
 mod probe;
 mod process;

@@ -121,16 +121,14 @@ fn a_host_without_power_is_silent_and_comes_back_the_same() -> Result {
     let (_lab, hap1, _hap2, client) = pair("power")?;
     let heard = Capture::start(&client, "eth0", |f: &Frame| !f.outgoing)?;
     let mut sleeper = hap1.spawn("sleep", &["sleep", "1000"])?;
-    let mut server = hap1.spawn("server", &["python3", "-c", PEER_OF_A_CONNECTION])?;
-    wait_until("a listener", 5 * SECOND, || {
-        Ok(String::from_utf8_lossy(&hap1.run(&["ss", "-tln"])?.stdout).contains(":9 "))
-    })?;
+    let mut server = haproxy::start(&hap1, haproxy::Mode::Tcp, 9, &[])?;
     let connection = netns::run_in(client.namespace(), || {
         std::net::TcpStream::connect("192.168.34.132:9")
             .map_err(netns_tests::Error::io("connect to hap1"))
     })?;
     hap1.ip("addr add 192.168.34.85/24 dev eth0\n")?;
     assert_eq!(hap1.processes().len(), 2);
+    std::fs::write(hap1.run_dir()?.join("left"), "").expect("the run directory is there");
 
     let at = hap1.power_loss()?;
     assert!(!sleeper.wait(SECOND)?.success());
@@ -145,14 +143,11 @@ fn a_host_without_power_is_silent_and_comes_back_the_same() -> Result {
     hap1.power_on()?;
     assert!(pings(&client, "192.168.34.132"));
     assert!(!hap1.has(VIP.into())?, "a virtual address does not survive");
+    assert!(!hap1.run_dir()?.join("left").exists(), "nor does /run");
     let link = hap1.run(&["ip", "-o", "link", "show", "eth0"])?;
     assert!(String::from_utf8_lossy(&link.stdout).contains(&mac));
     Ok(())
 }
-
-/// Accepts one connection on port 9 and keeps it.
-const PEER_OF_A_CONNECTION: &str = "import socket,time
-s=socket.create_server(('',9)); c=s.accept(); time.sleep(1000)";
 
 #[test]
 fn a_pulled_plug_is_seen_by_the_host() -> Result {

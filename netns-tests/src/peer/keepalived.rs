@@ -89,9 +89,9 @@ pub fn start(host: &Host, instances: &[Instance]) -> Result<Proc> {
 /// The same with a whole configuration file.
 pub fn start_with(host: &Host, config: &str) -> Result<Proc> {
     let config = host.write("keepalived/keepalived.conf", config)?;
-    let dir = host.dir().join("keepalived");
+    let dir = host.run_dir()?;
     let file = |name: &str| dir.join(name).to_string_lossy().into_owned();
-    let (main, child) = (file("main.pid"), file("vrrp.pid"));
+    let (main, child) = (file("keepalived.pid"), file("vrrp.pid"));
     for stale in [&main, &child] {
         // It refuses to start over one of a killed predecessor; usually there is none.
         let _ = std::fs::remove_file(stale);

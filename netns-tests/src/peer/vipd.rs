@@ -25,9 +25,7 @@ impl Vipd {
     /// text.
     pub fn start(host: &Host, config: &str) -> Result<Self> {
         let file = host.write("vipd/vipd.toml", config)?;
-        let runtime = host.dir().join("vipd/run");
-        std::fs::create_dir_all(&runtime)
-            .map_err(Error::io(format!("make {}", runtime.display())))?;
+        let runtime = host.run_dir()?.join("vipd");
         let program = binary("vipd")?;
         let [program, file, dir] =
             [&program, &file, &runtime].map(|p| p.to_string_lossy().into_owned());
@@ -55,13 +53,19 @@ impl Vipd {
     /// What it is to `group`: `init`, `backup`, `active`, `releasing`.
     pub fn role(&self, group: &str) -> Result<String> {
         let status = self.status()?;
-        let node = status.pointer("/groups").or_else(|| status.pointer("/node/groups"));
-        let groups = node.and_then(Value::as_array).cloned().unwrap_or_default();
+        let groups = status["groups"].as_array().cloned().unwrap_or_default();
         let role = groups.iter().find(|g| g["name"] == group).and_then(|g| g["role"].as_str());
         role.map(str::to_owned).ok_or_else(|| Error::Answer {
             what: format!("the role of {} in {group}", self.host.name()),
             text: status.to_string(),
         })
+    }
+
+    /// Whether the proxy of `group` runs.
+    pub fn proxy_runs(&self, group: &str) -> Result<bool> {
+        let status = self.status()?;
+        let groups = status["groups"].as_array().cloned().unwrap_or_default();
+        Ok(groups.iter().any(|g| g["name"] == group && g["proxy"]["state"] == "running"))
     }
 
     /// Waits until it is `role` to `group`; a daemon that does not answer yet is waited for.
