@@ -128,6 +128,8 @@ pub enum Action {
     Proxy(u16, ProxyOrder),
     /// Something to tell: kept, logged, and served as an event.
     Note(Note),
+    /// The configuration of [`Event::Reload`] is in force; these lines say what changed.
+    Reloaded(Vec<String>),
     /// Everything is given up: end the process.
     Exit,
 }

@@ -35,8 +35,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{Config, Transport};
-use crate::types::{Family, IfIndex, Instant, Priority, VrId};
+use crate::config::{Config, Proxy, Transport};
+use crate::types::{Family, IfIndex, Instant, Mac, Priority, VrId};
 
 use addresses::Op;
 use event::{Action, AddressSpec, Event, KernelAddress, Link, PortSpec, ProxyOrder, Secrets, Task};
@@ -275,8 +275,18 @@ impl Node {
         }
     }
 
-    /// Every virtual address of the configuration in force: what a successor has to clean up.
-    pub fn virtual_addresses(&self) -> BTreeSet<IpAddr> {
+    /// The hardware address of an interface, for frames sent there.
+    pub fn mac(&self, ifindex: IfIndex) -> Option<Mac> {
+        self.links.get(ifindex).map(|l| l.mac)
+    }
+
+    /// What the proxy of a group is.
+    pub fn proxy(&self, group: u16) -> Option<&Proxy> {
+        self.groups.get(&group)?.config.proxy.as_ref()
+    }
+
+    /// Every virtual address of the configuration in force.
+    fn virtual_addresses(&self) -> BTreeSet<IpAddr> {
         self.config.groups.iter().flat_map(|g| &g.addresses).map(|a| a.ip).collect()
     }
 
@@ -658,8 +668,10 @@ impl Node {
         out: &mut Vec<Action>,
     ) {
         if self.stop_by.is_some() || self.exited {
+            out.push(Action::Reloaded(Vec::new()));
             return;
         }
+        let mut changes = Vec::new();
         self.orphans.extend(self.virtual_addresses());
         let old = std::mem::replace(&mut self.config, config);
         let name = &old.nodes[self.me].name;
@@ -678,21 +690,28 @@ impl Node {
                 Some(id) => {
                     gone.remove(&id);
                     self.with(id, out, |group, out| {
-                        group.configure(now, settings, out);
+                        let name = group.config.name.clone();
+                        let lines = group.configure(now, settings, out);
+                        changes.extend(lines.into_iter().map(|line| format!("{name}: {line}")));
                     });
                     id
                 }
-                None => self.add_group(now, settings, out),
+                None => {
+                    changes.push(format!("+ group {}", settings.config.name));
+                    self.add_group(now, settings, out)
+                }
             };
             self.order.push(id);
         }
         for id in gone {
             self.with(id, out, |group, out| {
+                changes.push(format!("- group {}", group.config.name));
                 group.retired = true;
                 group.stop(now, "no longer in the configuration", out);
             });
         }
         self.stale = true;
+        out.push(Action::Reloaded(changes));
     }
 
     fn add_group(&mut self, now: Instant, settings: Settings, out: &mut Vec<Action>) -> u16 {
