@@ -16,7 +16,7 @@
 pub mod api;
 pub mod config;
 pub mod core;
-pub mod daemon;
+//pub mod daemon;
 pub mod io;
 pub mod types;
 pub mod wire;

@@ -455,14 +455,19 @@ impl Addresses {
 }
 
 impl Round {
-    /// Plans the next announcement; `false` if that was the last.
+    /// Plans the next announcement, leaving out those whose time has passed; `false` if that was
+    /// the last.
     fn advance(&mut self, now: Instant, schedule: &Announce) -> bool {
-        self.step += 1;
-        match (schedule.schedule.get(self.step), schedule.refresh) {
-            (Some(step), _) => self.due = (self.began + *step).max(now),
-            (None, Some(refresh)) => self.due = now + refresh,
-            (None, None) => return false,
+        loop {
+            self.step += 1;
+            match (schedule.schedule.get(self.step), schedule.refresh) {
+                (Some(step), _) => self.due = self.began + *step,
+                (None, Some(refresh)) => self.due = now + refresh,
+                (None, None) => return false,
+            }
+            if self.due > now {
+                return true;
+            }
         }
-        true
     }
 }
