@@ -21,7 +21,7 @@ pub type NdFrame = [u8; 86];
 /// Hop limit of all neighbour discovery: proves that no router was between (RFC 4861 §3.1).
 const HOPS: u8 = 255;
 const ICMPV6: u8 = 58;
-/// ICMPv6 types (RFC 4861 §4.3, §4.4).
+/// Message types (RFC 4861 §4.3, §4.4).
 const SOLICITATION: u8 = 135;
 const ADVERTISEMENT: u8 = 136;
 /// Option types (RFC 4861 §4.6.1).
@@ -89,7 +89,7 @@ pub fn neighbour_solicitation(
     nd_frame(to, mac, src_ip, dst, message)
 }
 
-/// ICMPv6 with checksum zero: type, code, flags, target, and one link-layer address option.
+/// A message with checksum zero: type, code, flags, target, and one link-layer address option.
 fn nd_message(kind: u8, flags: u8, target: Ipv6Addr, option: u8, mac: Mac) -> [u8; 32] {
     let head = [kind, 0, 0, 0, flags, 0, 0, 0];
     concat(&[&head, &target.octets(), &[option, 1], &mac.0])
@@ -228,16 +228,15 @@ impl LinkLayer {
     fn read(mut options: &[u8]) -> Option<Self> {
         let mut found = Self::default();
         while let [kind, eights, ..] = *options {
-            let (option, rest) = options.split_at_checked(8 * usize::from(eights.max(1)))?;
-            match (kind, option) {
-                (_, _) if eights == 0 => return None,
-                (SOURCE_LINK_LAYER, &[_, _, a, b, c, d, e, f]) => {
-                    found.source = Some(Mac([a, b, c, d, e, f]));
-                }
-                (TARGET_LINK_LAYER, &[_, _, a, b, c, d, e, f]) => {
-                    found.target = Some(Mac([a, b, c, d, e, f]));
-                }
-                (_, _) => {}
+            if eights == 0 {
+                return None;
+            }
+            let (option, rest) = options.split_at_checked(8 * usize::from(eights))?;
+            let mac = option.get(2..).and_then(|mac| mac.try_into().ok()).map(Mac);
+            match kind {
+                SOURCE_LINK_LAYER => found.source = mac,
+                TARGET_LINK_LAYER => found.target = mac,
+                _ => {}
             }
             options = rest;
         }
@@ -333,6 +332,7 @@ mod tests {
     const PEER6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0x1234, 0x560b);
     const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x100);
 
+    #[expect(clippy::unnecessary_wraps, reason = "compared with what a reader returns")]
     fn claim(ip: impl Into<IpAddr>, mac: Mac, kind: Kind) -> Option<Neighbour> {
         Some(Neighbour { ip: ip.into(), mac, kind })
     }
@@ -352,7 +352,7 @@ mod tests {
         nd_frame(OUR_MAC, PEER_MAC, PEER6, OWN6, message)
     }
 
-    /// Makes the ICMPv6 checksum right again after a change of the message.
+    /// Makes the checksum right again after a change of the message.
     fn resum(frame: &mut [u8]) {
         let (src, dst) = (octets(&frame[22..38]), octets(&frame[38..54]));
         frame[56..58].fill(0);

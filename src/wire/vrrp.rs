@@ -500,7 +500,7 @@ fn timing(
     let unfit = TemplateError::Interval { got: interval, version };
     match (version, family) {
         (Version::V2, Family::V6) => Err(TemplateError::Version2WithIpv6),
-        (Version::V2, Family::V4) if interval.get() % 100 != 0 => Err(unfit),
+        (Version::V2, Family::V4) if !interval.get().is_multiple_of(100) => Err(unfit),
         (Version::V2, Family::V4) => {
             let seconds = u8::try_from(interval.get() / 100).map_err(|_| unfit)?;
             Ok([u8::from(password.is_some()), seconds])
@@ -780,10 +780,11 @@ mod tests {
 
     #[test]
     fn a_template_refuses_what_no_advert_can_say() {
+        type Row<'a> = (&'a str, Version, u16, &'a [IpAddr], Option<[u8; 8]>, Option<E>);
         use TemplateError as E;
         use Version::{V2, V3};
         let many = [VIP; 256];
-        let rows: &[(&str, Version, u16, &[IpAddr], Option<[u8; 8]>, Option<E>)] = &[
+        let rows: &[Row<'_>] = &[
             ("all", V3, 4095, &many[..255], None, None),
             ("longest", V2, 25_500, &many[..255], Some(PASSWORD), None),
             ("none", V3, 100, &[], None, Some(E::Empty)),
