@@ -5,6 +5,7 @@
 mod fake;
 
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fake::Daemon;
@@ -69,6 +70,17 @@ async fn a_reload_tells_what_changed_or_why_nothing_did() {
     let ClientError::Answer { status, body } = error else { panic!("{error}") };
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
     assert_eq!((&*body.error, &*body.detail), ("refused", "error: no such key"));
+}
+
+#[tokio::test]
+async fn a_reload_is_carried_through_whoever_leaves() {
+    let daemon = Daemon::start("leaves");
+    let mut stream = UnixStream::connect(daemon.socket()).await.unwrap();
+    stream.write_all(b"POST /v1/reload HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(stream);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(daemon.fake.reloads.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test]

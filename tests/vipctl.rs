@@ -246,6 +246,36 @@ async fn man_pages_are_written() {
     assert!(err.contains("cannot write /dev/null/x/vipctl.8"), "{err}");
 }
 
+#[tokio::test]
+async fn a_file_is_checked_without_a_daemon() {
+    const GOOD: &str = "[cluster]\nname = \"lb\"\n\n[[node]]\nname = \"hap1\"\naddress = \"192.168.34.132\"\n\n\
+        [[node]]\nname = \"hap2\"\naddress = \"192.168.34.133\"\n\n\
+        [[group]]\nname = \"postgres\"\nvrid = 85\naddresses = [\"192.168.34.85/24\"]\n";
+    let daemon = Daemon::start("check");
+    let file = daemon.dir.join("vipd.toml");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, GOOD).unwrap();
+    let (code, out, err) = run(&daemon, &["check", path, "--node", "hap1"]).await;
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("cluster lb: hap1, hap2\n"), "{out}");
+    let (code, _, err) = run(&daemon, &["check", path, "--node", "hap9"]).await;
+    assert_eq!(code, 1);
+    assert!(err.starts_with("vipctl: no [[node]] is named `hap9`"), "{err}");
+    std::fs::write(&file, GOOD.replace("vrid", "vird")).unwrap();
+    let (code, out, err) = run(&daemon, &["check", path]).await;
+    assert_eq!((code, err.as_str()), (1, ""));
+    assert!(
+        out.contains("vird") && out.contains("vipd.toml:14:1") && !out.contains('\x1b'),
+        "{out}"
+    );
+    let (code, _, err) = run(&daemon, &["check", "/nonexistent"]).await;
+    assert_eq!(code, 1);
+    assert!(err.starts_with("vipctl: cannot read /nonexistent: "), "{err}");
+    let (code, out, _) = run(&daemon, &["schema"]).await;
+    assert_eq!(code, 0);
+    let _: serde_json::Value = serde_json::from_str(&out).unwrap();
+}
+
 fn interrupt(child: &tokio::process::Child) {
     let pid = i32::try_from(child.id().unwrap()).unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGINT).unwrap();

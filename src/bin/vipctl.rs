@@ -11,6 +11,7 @@ use serde::Serialize;
 use vipd::api::client::{Client, ClientError};
 use vipd::api::view::{self, View};
 use vipd::cli::{self, CheckArgs, Command, Common, EventsArgs, StatusArgs, Vipctl, When, exit};
+use vipd::config;
 use vipd::core::status::Status;
 use vipd::io::events::{CAPACITY, Page, Want};
 
@@ -66,8 +67,8 @@ fn run(args: &Vipctl) -> Result<u8, Failure> {
         Command::Status(args) => on_runtime(status(common, args)),
         Command::Events(args) => on_runtime(events(common, args)),
         Command::Reload => on_runtime(reload(common)),
-        Command::Check(args) => check(args, stdout_color(common.color)),
-        Command::Schema => schema(),
+        Command::Check(args) => check(common, args),
+        Command::Schema => print(config::schema().as_bytes()).map(|()| exit::OK),
         Command::Completions { shell, program } => {
             print(&cli::completions(*shell, *program)).map(|()| exit::OK)
         }
@@ -158,24 +159,32 @@ fn screenful(picture: &str) -> String {
 
 /// Columns, and lines if there is a terminal.
 fn size() -> (usize, Option<usize>) {
-    match terminal_size::terminal_size_of(io::stdout()) {
-        Some((columns, lines)) => (columns.0.into(), Some(lines.0.into())),
-        None => {
-            let columns = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
-            (columns.unwrap_or(WIDTH), None)
-        }
+    if let Some((columns, lines)) = terminal_size::terminal_size_of(io::stdout()) {
+        return (columns.0.into(), Some(lines.0.into()));
     }
+    let columns = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
+    (columns.unwrap_or(WIDTH), None)
 }
 
 async fn events(common: &Common, args: &EventsArgs) -> Result<u8, Failure> {
     let client = Client::new(common.socket());
     let group = args.group.as_deref();
-    let mut want = Want { after: None, limit: args.limit, group };
-    let page = client.events(want, Duration::ZERO).await?;
-    want = Want { after: Some(page.last), limit: CAPACITY, group };
+    let latest = Want { after: None, limit: args.limit, group };
+    let page = client.events(latest, Duration::ZERO).await?;
     show(&page, common, args)?;
+    if args.follow { follow(&client, page.last, common, args).await } else { Ok(exit::OK) }
+}
+
+/// Shows what comes after `last`, for ever, whether vipd is away for a while or not.
+async fn follow(
+    client: &Client,
+    last: u64,
+    common: &Common,
+    args: &EventsArgs,
+) -> Result<u8, Failure> {
+    let mut want = Want { after: Some(last), limit: CAPACITY, group: args.group.as_deref() };
     let mut is_away = false;
-    while args.follow {
+    loop {
         match client.events(want, WAIT).await {
             Ok(page) => {
                 is_away = false;
@@ -191,7 +200,6 @@ async fn events(common: &Common, args: &EventsArgs) -> Result<u8, Failure> {
             }
         }
     }
-    Ok(exit::OK)
 }
 
 fn show(page: &Page, common: &Common, args: &EventsArgs) -> Result<(), Failure> {
@@ -230,14 +238,36 @@ async fn reload(common: &Common) -> Result<u8, Failure> {
     Ok(exit::OK)
 }
 
-/// TO BE CONNECTED to `vipd::config`.
-fn check(args: &CheckArgs, _color: bool) -> Result<u8, Failure> {
-    Err(Failure::Other(format!("cannot check {} yet", args.file.display())))
-}
-
-/// TO BE CONNECTED to `vipd::config`.
-fn schema() -> Result<u8, Failure> {
-    Err(Failure::Other("no schema yet".into()))
+/// What the daemon would say of the file, and of the files it names; then what it means.
+fn check(common: &Common, args: &CheckArgs) -> Result<u8, Failure> {
+    let color = stdout_color(common.color);
+    let name = args.file.display().to_string();
+    let text = std::fs::read_to_string(&args.file)
+        .map_err(|e| Failure::Other(format!("cannot read {name}: {e}")))?;
+    let (config, mut found) = match config::parse(&text) {
+        Ok(good) => good,
+        Err(mistakes) => {
+            print(config::render(&mistakes, &name, &text, color).as_bytes())?;
+            return Ok(exit::FAILED);
+        }
+    };
+    let mut out = config::render(&found, &name, &text, color);
+    for (path, vips) in config.proxy_files() {
+        // On the host where one checks there need be no proxy.
+        let Ok(text) = std::fs::read_to_string(path) else { continue };
+        let more = config::lint::haproxy(&text, &vips);
+        out += &config::render(&more, &path.display().to_string(), &text, color);
+        found.extend(more);
+    }
+    for line in config.meaning() {
+        out += &line;
+        out.push('\n');
+    }
+    print(out.as_bytes())?;
+    if let Some(node) = &args.node {
+        config.validate_for(node).map_err(|e| Failure::Other(e.to_string()))?;
+    }
+    Ok(if args.strict && !found.is_empty() { exit::FAILED } else { exit::OK })
 }
 
 fn man(dir: Option<&Path>) -> Result<u8, Failure> {

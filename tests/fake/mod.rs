@@ -1,6 +1,7 @@
 //! A daemon that is only an API: what it answers is set by the test.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ pub(crate) struct Fake {
     pub(crate) events: EventLog,
     pub(crate) status: Mutex<Result<Status, Unavailable>>,
     pub(crate) reload: Mutex<Result<ReloadReport, ReloadError>>,
+    /// How many were carried through.
+    pub(crate) reloads: AtomicU32,
 }
 
 impl Backend for Fake {
@@ -27,6 +30,8 @@ impl Backend for Fake {
     }
 
     async fn reload(&self) -> Result<ReloadReport, ReloadError> {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        self.reloads.fetch_add(1, Ordering::Relaxed);
         self.reload.lock().unwrap().clone()
     }
 
@@ -51,6 +56,7 @@ impl Daemon {
             events: EventLog::new("hap1", Timestamp::from_second(1).unwrap()),
             status: Mutex::new(Ok(status())),
             reload: Mutex::new(Ok(ReloadReport::default())),
+            reloads: AtomicU32::new(0),
         });
         let mut daemon = Self { dir, fake, stop: None, server: None };
         daemon.serve();
