@@ -100,7 +100,7 @@ async fn without_permission_it_is_said_who_has_it() {
     if nix::unistd::geteuid().is_root() {
         command.uid(65534).gid(65534);
     } else {
-        let nobody = std::fs::Permissions::from_mode(0);
+        let nobody = std::fs::Permissions::from_mode(0o000);
         std::fs::set_permissions(daemon.socket(), nobody).unwrap();
     }
     let (code, _, err) = shown(&timeout(LIMIT, command.output()).await.unwrap().unwrap());
