@@ -13,9 +13,6 @@ use serde::{Deserialize, Serialize};
 use crate::core::status::Status;
 use crate::io::events::EventLog;
 
-/// The socket's name in the runtime directory.
-pub const SOCKET: &str = "vipd.sock";
-
 /// The longest a request for events may wait.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
 

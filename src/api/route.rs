@@ -72,7 +72,9 @@ async fn reload<B: Backend>(
     Extension(asker): Extension<Asker>,
 ) -> Result<Json<ReloadReport>, Problem> {
     tracing::info!(uid = asker.uid, pid = asker.pid, "reload asked for over the socket");
-    Ok(Json(shared.backend.reload().await?))
+    // A task of its own: a client that leaves half-way must not leave a reload half done.
+    let reload = tokio::spawn(async move { shared.backend.reload().await });
+    Ok(Json(reload.await.unwrap_or(Err(Unavailable::Stopping.into()))?))
 }
 
 #[derive(Deserialize)]
