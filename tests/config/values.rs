@@ -175,7 +175,7 @@ group g: virtual router 85, version 3, an advert every 100ms by multicast
 fn one_run_tells_everything() {
     let text = file("adresses = []\ninterval = 5\npreempt = \"yes\"\nvrid2 = 3");
     let errors = parse(&text).unwrap_err();
-    assert_eq!(errors.len(), 5, "{}", render(&errors, "x", &text, false));
+    assert_eq!(errors.len(), 4, "{}", render(&errors, "x", &text, false));
     assert!(errors.windows(2).all(|w| w[0].span.start <= w[1].span.start));
 }
 
