@@ -128,7 +128,8 @@ pub fn render(diagnostics: &[Diagnostic], name: &str, text: &str, color: bool) -
     let text = starred(diagnostics, text);
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     for d in diagnostics.iter().take(RENDER_MAX) {
-        out.push_str(&renderer.render(&[group(d, name, &text)]));
+        let d = d.clone().fit(&text);
+        out.push_str(&renderer.render(&[group(&d, name, &text)]));
         out.push_str("\n\n");
     }
     let more = diagnostics.len().saturating_sub(RENDER_MAX);

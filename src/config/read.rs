@@ -59,9 +59,15 @@ pub(super) struct Group {
     pub(super) link_local: Option<At<Ipv6Addr>>,
     pub(super) restore_limit: Option<At<u32>>,
     pub(super) schedule: Option<At<Vec<At<Duration>>>>,
-    /// `None` inside for `never`.
-    pub(super) refresh: Option<Option<Duration>>,
+    pub(super) refresh: Option<Refresh>,
     pub(super) proxy: Option<Proxy>,
+}
+
+/// How often announcements are repeated.
+#[derive(Debug)]
+pub(super) enum Refresh {
+    Never,
+    Every(Duration),
 }
 
 /// An entry of `routers`.
@@ -123,7 +129,7 @@ impl<'d> View<'d> {
     }
 
     fn flag(&self, key: &str) -> Option<At<bool>> {
-        self.with(key, |v| v.as_bool())
+        self.with(key, |v| if let DeValue::Boolean(b) = v { Some(*b) } else { None })
     }
 
     fn int<T: TryFrom<i64>>(&self, key: &str) -> Option<At<T>> {
@@ -254,10 +260,10 @@ fn schedule(v: &View<'_>) -> Option<At<Vec<At<Duration>>>> {
     })
 }
 
-fn refresh(v: &View<'_>) -> Option<Option<Duration>> {
+fn refresh(v: &View<'_>) -> Option<Refresh> {
     match v.text("refresh")?.value.as_str() {
-        "never" => Some(None),
-        other => Some(form::time(other).ok()),
+        "never" => Some(Refresh::Never),
+        other => form::time(other).ok().map(Refresh::Every),
     }
 }
 

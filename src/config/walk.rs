@@ -37,13 +37,12 @@ impl Walk<'_> {
     pub(super) fn table(&mut self, table: &'static Table, map: &DeTable<'_>, at: &Span) {
         let mut meant = Vec::new();
         for (name, value) in map {
-            match table.key(name.get_ref()) {
-                Some(key) => self.value(Place { key, each: false }, &key.kind, value),
-                None => {
-                    let (d, key) = unknown(table, name.get_ref(), &name.span(), value);
-                    meant.extend(key);
-                    self.found.push(d);
-                }
+            if let Some(key) = table.key(name.get_ref()) {
+                self.value(Place { key, each: false }, &key.kind, value);
+            } else {
+                let (d, key) = unknown(table, name.get_ref(), &name.span(), value);
+                meant.extend(key);
+                self.found.push(d);
             }
         }
         if self.broken {
@@ -92,9 +91,10 @@ impl Walk<'_> {
             (Kind::Tables { of: table, max }, DeValue::Array(list)) => {
                 self.count(of, list, 0, *max, at);
                 for v in list {
-                    match v.get_ref() {
-                        DeValue::Table(map) => self.table(table, map, &v.span()),
-                        _ => self.mismatch(of, kind, v),
+                    if let Some(map) = v.get_ref().as_table() {
+                        self.table(table, map, &v.span());
+                    } else {
+                        self.mismatch(of, kind, v);
                     }
                 }
             }
@@ -241,6 +241,8 @@ fn unknown(
         return (d.help(help), None);
     }
     let d = Diagnostic::error(at.clone(), format!("unknown key `{}`", brief(name)));
+    let perhaps_secret = plain.contains("pass") || plain.contains("secret");
+    let d = if perhaps_secret { d.hide(value.span()) } else { d };
     if LATER.contains(&plain.as_str()) {
         let help = "take it out: without it the file says what this release does";
         return (d.label("not in this release").help(help), None);
@@ -257,13 +259,11 @@ fn unknown(
     if let Some(owner) = TABLES.iter().find(|t| t.key(&plain).is_some()) {
         return (d.help(format!("`{plain}` belongs in {}: move it there", place(owner))), None);
     }
-    match nearest(&plain, table.keys.iter().map(|k| k.name)) {
-        Some(key) => (d.help(format!("write `{key}`")), Some(key)),
-        None => {
-            let all: Vec<_> = table.keys.iter().map(|k| format!("`{}`", k.name)).collect();
-            (d.help(format!("{} has {}", place(table), all.join(", "))), None)
-        }
+    if let Some(key) = nearest(&plain, table.keys.iter().map(|k| k.name)) {
+        return (d.help(format!("write `{key}`")), Some(key));
     }
+    let all: Vec<_> = table.keys.iter().map(|k| format!("`{}`", k.name)).collect();
+    (d.help(format!("{} has {}", place(table), all.join(", "))), None)
 }
 
 fn place(table: &Table) -> String {
@@ -283,12 +283,12 @@ fn brief(s: &str) -> String {
 }
 
 fn example(key: &Key) -> String {
-    match &key.kind {
-        Kind::Tables { of: t, .. } | Kind::Table(t) if t.header.starts_with('[') => {
-            format!("write `{}` and its keys below it", t.header)
-        }
-        _ => format!("write `{} = {}`", key.name, key.example),
+    if let Kind::Tables { of: t, .. } | Kind::Table(t) = &key.kind
+        && t.header.starts_with('[')
+    {
+        return format!("write `{}` and its keys below it", t.header);
     }
+    format!("write `{} = {}`", key.name, key.example)
 }
 
 fn expected(kind: &Kind) -> String {

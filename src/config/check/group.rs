@@ -45,7 +45,7 @@ fn safety(file: &File, group: &Group, found: &mut Vec<Diagnostic>) {
                 .help("write `safety = \"vrrp\"`; it is as safe as VRRP: a cut network gives two holders");
             found.push(d);
         }
-        Some(At { at, value }) if value.starts_with("lease") => {
+        Some(At { at, value }) if matches!(value.as_str(), "lease" | "lease+fence") => {
             let d = Diagnostic::error(
                 at.clone(),
                 format!("`safety = \"{value}\"` is not in this release"),
