@@ -244,7 +244,7 @@ fn unknown(
     let perhaps_secret = plain.contains("pass") || plain.contains("secret");
     let d = if perhaps_secret { d.hide(value.span()) } else { d };
     if LATER.contains(&plain.as_str()) {
-        let help = "take it out: without it the file says what this release does";
+        let help = "take it out: this release would do nothing with it";
         return (d.label("not in this release").help(help), None);
     }
     if let Some(key) = table.key(&plain) {
