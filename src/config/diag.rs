@@ -128,7 +128,8 @@ pub fn render(diagnostics: &[Diagnostic], name: &str, text: &str, color: bool) -
     let text = starred(diagnostics, text);
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     for d in diagnostics.iter().take(RENDER_MAX) {
-        out.push_str(&renderer.render(&[group(d, name, &text)]));
+        let d = d.clone().fit(&text);
+        out.push_str(&renderer.render(&[group(&d, name, &text)]));
         out.push_str("\n\n");
     }
     let more = diagnostics.len().saturating_sub(RENDER_MAX);
@@ -155,17 +156,36 @@ fn group<'a>(d: &'a Diagnostic, name: &'a str, text: &'a str) -> Group<'a> {
         Severity::Warning => Level::WARNING,
     };
     let label = Some(d.label.as_str()).filter(|l| !l.is_empty());
-    let snippet = Snippet::source(text)
-        .path(name)
-        .annotation(AnnotationKind::Primary.span(first_line(&d.span, text)).label(label))
-        .annotations(d.related.iter().map(|(span, label)| {
-            AnnotationKind::Context.span(first_line(span, text)).label(label.as_str())
-        }));
+    let (lines, first) = lines(d, text);
+    let within = |span: &Span| {
+        let span = first_line(span, text);
+        span.start - lines.start..span.end - lines.start
+    };
+    let snippet =
+        Snippet::source(&text[lines.clone()])
+            .line_start(first)
+            .path(name)
+            .annotation(AnnotationKind::Primary.span(within(&d.span)).label(label))
+            .annotations(d.related.iter().map(|(span, label)| {
+                AnnotationKind::Context.span(within(span)).label(label.as_str())
+            }));
     let group = level.primary_title(d.message.as_str()).element(snippet);
     match &d.help {
         Some(help) => group.element(Level::HELP.message(help.as_str())),
         None => group,
     }
+}
+
+/// The part of the text that is shown, in whole lines, and the number of its first.
+fn lines(d: &Diagnostic, text: &str) -> (Span, usize) {
+    let spans = || std::iter::once(&d.span).chain(d.related.iter().map(|(span, _)| span));
+    let start = spans().map(|s| s.start).min().unwrap_or(0);
+    let end = spans().map(|s| first_line(s, text).end).max().unwrap_or(0);
+    let before = text.get(..start).unwrap_or_default();
+    let after = text.get(end..).unwrap_or_default();
+    let start = before.rfind('\n').map_or(0, |n| n + 1);
+    let end = after.find('\n').map_or(text.len(), |n| end + n);
+    (start..end.max(start), before.matches('\n').count() + 1)
 }
 
 /// Underlining many lines hides the one that matters.

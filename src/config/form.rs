@@ -43,7 +43,11 @@ const fn form(
     Form { what, check, pattern, hide: false }
 }
 
-pub(super) static NAME: Form = form("a name", |s| name(s, 64), Some("^[A-Za-z0-9._-]{1,64}$"));
+pub(super) static NAME: Form = form(
+    "made of letters, digits, `.`, `_` and `-`",
+    |s| name(s, 64),
+    Some("^[A-Za-z0-9._-]{1,64}$"),
+);
 pub(super) static HOST: Form = form("a host name", host, Some("^[A-Za-z0-9.-]{1,253}$"));
 pub(super) static INTERFACE: Form =
     form("the name of a network interface", interface, Some("^[^/:\\s]{1,15}$"));
@@ -78,10 +82,7 @@ fn name(s: &str, max: usize) -> Result<(), Refusal> {
         Err(Refusal::new(format!("has {} characters, more than {max}", s.len())))
     } else if let Some(bad) = s.chars().find(|c| !ok(*c)) {
         let instead = s.replace(|c| !ok(c), "-");
-        Err(Refusal::write(
-            format!("letters, digits, `.`, `_`, `-` only: {bad:?} is none"),
-            instead,
-        ))
+        Err(Refusal::write(format!("{bad:?} cannot be part of it"), instead))
     } else {
         Ok(())
     }
@@ -195,7 +196,7 @@ pub(super) fn cidr(s: &str) -> Result<(IpAddr, u8), Refusal> {
     let Some((address, length)) = s.split_once('/') else {
         let ip = ip(s)?;
         let one = if ip.is_ipv4() { 32 } else { 128 };
-        let why = "lacks the prefix length: that of its subnet, or that of a single address";
+        let why = "lacks the prefix length: that of its subnet, or of a single address";
         return Err(Refusal::write(why, format!("{ip}/{one}")));
     };
     let ip = ip(address).map_err(|refusal| Refusal {

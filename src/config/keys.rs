@@ -231,7 +231,7 @@ pub(super) static GROUP: Table = Table {
         },
         Key {
             name: "interval",
-            kind: time(1, 255_000),
+            kind: time(10, 255_000),
             need: Need::Default("\"100ms\""),
             example: "\"100ms\"",
             doc: "Time between adverts; a dead holder is replaced after 3 of them. Version 3: a \

@@ -6,7 +6,7 @@ use super::diag::{Diagnostic, Span};
 use super::{Config, Run};
 
 impl Config {
-    /// Each `HAProxy` configuration worth a [`haproxy`], with the addresses that may be absent
+    /// Each HAProxy configuration worth a [`haproxy`], with the addresses that may be absent
     /// when that proxy starts.
     pub fn proxy_files(&self) -> Vec<(&std::path::Path, Vec<IpAddr>)> {
         let addresses: Vec<_> =
@@ -29,8 +29,8 @@ impl Config {
     }
 }
 
-/// Binds of an `HAProxy` configuration to one of `vips` without `transparent`: where the address
-/// is absent, and that is on every node but one, `HAProxy` does not start.
+/// Binds of an HAProxy configuration to one of `vips` without `transparent`: where the address
+/// is absent, and that is on every node but one, HAProxy does not start.
 ///
 /// Binds to names and environment variables cannot be told.
 pub fn haproxy(text: &str, vips: &[IpAddr]) -> Vec<Diagnostic> {
@@ -95,7 +95,6 @@ fn words(line: &str, start: usize) -> Vec<(Span, &str)> {
         }
         match (c, quote) {
             (c, Some(q)) if c == q => quote = None,
-            (_, Some(_)) => {}
             ('#', None) => {
                 push(&mut from, i);
                 return words;
@@ -106,7 +105,7 @@ fn words(line: &str, start: usize) -> Vec<(Span, &str)> {
             }
             ('"' | '\'', None) => quote = Some(c),
             ('\\', None) => escaped = true,
-            (_, None) => {}
+            (_, Some(_) | None) => {}
         }
         from.get_or_insert(i);
     }

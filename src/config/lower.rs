@@ -80,7 +80,11 @@ fn group(g: read::Group, priorities: Vec<Priority>) -> Option<Group> {
                 Some(s) => s.value.into_iter().map(|t| t.value).collect(),
                 None => [0, 10, 50, 250, 1100, 3000].map(Duration::from_millis).to_vec(),
             },
-            refresh: g.refresh.unwrap_or(Some(Duration::from_mins(1))),
+            refresh: match g.refresh {
+                Some(read::Refresh::Never) => None,
+                Some(read::Refresh::Every(t)) => Some(t),
+                None => Some(Duration::from_mins(1)),
+            },
         },
         restore_limit: value(g.restore_limit).unwrap_or(10),
         proxy: match g.proxy {

@@ -66,7 +66,7 @@ fn failover(group: &Group, backup: Priority) -> String {
     let down = group.interval.down_interval(group.version, backup);
     let ms = down.as_nanos().div_ceil(1_000_000);
     format!(
-        "a dead holder is replaced {ms} ms after its last advert; a planned move takes none of that"
+        "a dead holder is replaced {ms} ms after its last advert; a planned move takes milliseconds"
     )
 }
 

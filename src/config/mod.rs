@@ -165,7 +165,7 @@ pub enum Checksum {
 /// How adverts travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// To 224.0.0.18 and ff02::12.
+    /// To 224.0.0.18 and `ff02::12`.
     Multicast,
     /// To every other node and router, and accepted only from them.
     Unicast {
@@ -218,7 +218,7 @@ pub struct Proxy {
     pub what: ProxyKind,
     /// When it runs.
     pub run: Run,
-    /// `HAProxy`'s configuration, for [`lint::haproxy`].
+    /// HAProxy's configuration, for [`lint::haproxy`].
     pub config: Option<PathBuf>,
     /// How long it may take to start.
     pub start_timeout: Duration,

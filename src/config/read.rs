@@ -59,9 +59,15 @@ pub(super) struct Group {
     pub(super) link_local: Option<At<Ipv6Addr>>,
     pub(super) restore_limit: Option<At<u32>>,
     pub(super) schedule: Option<At<Vec<At<Duration>>>>,
-    /// `None` inside for `never`.
-    pub(super) refresh: Option<Option<Duration>>,
+    pub(super) refresh: Option<Refresh>,
     pub(super) proxy: Option<Proxy>,
+}
+
+/// How often announcements are repeated.
+#[derive(Debug)]
+pub(super) enum Refresh {
+    Never,
+    Every(Duration),
 }
 
 /// An entry of `routers`.
@@ -87,6 +93,8 @@ pub(super) struct Address {
 #[derive(Debug)]
 pub(super) struct Proxy {
     pub(super) at: Span,
+    /// Whether there is a `unit` or a `command`, be it refused.
+    pub(super) named: bool,
     pub(super) unit: Option<At<String>>,
     pub(super) command: Option<At<Vec<At<String>>>>,
     pub(super) user: Option<At<String>>,
@@ -120,13 +128,8 @@ impl<'d> View<'d> {
         self.with(key, |v| v.as_str().map(str::to_owned))
     }
 
-    /// A text that has its form.
-    fn formed(&self, key: &str, form: &form::Form) -> Option<At<String>> {
-        self.text(key).filter(|t| (form.check)(&t.value).is_ok())
-    }
-
     fn flag(&self, key: &str) -> Option<At<bool>> {
-        self.with(key, |v| v.as_bool())
+        self.with(key, |v| if let DeValue::Boolean(b) = v { Some(*b) } else { None })
     }
 
     fn int<T: TryFrom<i64>>(&self, key: &str) -> Option<At<T>> {
@@ -153,7 +156,7 @@ impl<'d> View<'d> {
 pub(super) fn file(doc: &DeTable<'_>) -> File {
     let root = View(doc);
     File {
-        cluster: root.view("cluster").and_then(|c| c.formed("name", &form::NAME)),
+        cluster: root.view("cluster").and_then(|c| c.text("name")),
         nodes: root.tables("node").into_iter().map(|(at, v)| node(at, &v)).collect(),
         groups: root.tables("group").into_iter().map(|(at, v)| group(at, &v)).collect(),
     }
@@ -162,7 +165,7 @@ pub(super) fn file(doc: &DeTable<'_>) -> File {
 fn node(at: Span, v: &View<'_>) -> Node {
     Node {
         at,
-        name: v.formed("name", &form::HOST),
+        name: v.text("name"),
         address: v.with("address", |v| form::node_ip(v.as_str()?).ok()),
         address6: v.with("address6", |v| form::node_ip6(v.as_str()?).ok()),
         priority: v.with("priority", priority),
@@ -177,11 +180,11 @@ fn group(at: Span, v: &View<'_>) -> Group {
     let announce = v.view("announce");
     Group {
         at,
-        name: v.formed("name", &form::NAME),
+        name: v.text("name"),
         vrid: v.with("vrid", |v| VrId::new(u8::try_from(integer(v)?).ok()?)),
         addresses: addresses(v),
-        safety: v.text("safety"),
-        interface: v.formed("interface", &form::INTERFACE),
+        safety: v.with("safety", |v| Some(v.as_str().unwrap_or_default().to_owned())),
+        interface: v.text("interface"),
         version: v.with("version", |v| Version::try_from(u8::try_from(integer(v)?).ok()?).ok()),
         interval: v.time("interval"),
         priorities: priorities(v),
@@ -192,7 +195,7 @@ fn group(at: Span, v: &View<'_>) -> Group {
         transport: v.text("transport"),
         min_ttl: v.int("min-ttl"),
         routers: v.tables("routers").iter().filter_map(|(_, v)| router(v)).collect(),
-        password_file: v.formed("password-file", &form::SECRET),
+        password_file: v.text("password-file"),
         link_local: v.with("link-local", |v| form::link_local(v.as_str()?).ok()),
         restore_limit: v.int("restore-limit"),
         schedule: announce.as_ref().and_then(schedule),
@@ -219,7 +222,7 @@ fn priorities(v: &View<'_>) -> Vec<(At<String>, At<Priority>)> {
 
 fn router(v: &View<'_>) -> Option<Router> {
     Some(Router {
-        name: v.formed("name", &form::NAME),
+        name: v.text("name"),
         address: v.with("address", |v| form::node_ip(v.as_str()?).ok())?,
     })
 }
@@ -241,8 +244,8 @@ fn address(value: &Spanned<DeValue<'_>>) -> Option<Address> {
     let v = View(table);
     let text = v.text("address")?;
     Some(Address {
-        interface: v.formed("interface", &form::INTERFACE),
-        label: v.formed("label", &form::LABEL),
+        interface: v.text("interface"),
+        label: v.text("label"),
         advertise: v.flag("advertise"),
         preferred: v.flag("preferred"),
         ..bare(text.at, &text.value)?
@@ -257,25 +260,26 @@ fn schedule(v: &View<'_>) -> Option<At<Vec<At<Duration>>>> {
     })
 }
 
-fn refresh(v: &View<'_>) -> Option<Option<Duration>> {
+fn refresh(v: &View<'_>) -> Option<Refresh> {
     match v.text("refresh")?.value.as_str() {
-        "never" => Some(None),
-        other => Some(form::time(other).ok()),
+        "never" => Some(Refresh::Never),
+        other => form::time(other).ok().map(Refresh::Every),
     }
 }
 
 fn proxy(at: Span, v: &View<'_>) -> Proxy {
     Proxy {
         at,
-        unit: v.formed("unit", &form::UNIT),
+        named: v.value("unit").or(v.value("command")).is_some(),
+        unit: v.text("unit"),
         command: v.with("command", |v| {
             let each = v.as_array()?.iter();
             each.map(|w| Some(At { at: w.span(), value: w.get_ref().as_str()?.to_owned() }))
                 .collect()
         }),
-        user: v.formed("user", &form::USER),
+        user: v.text("user"),
         run: v.text("run"),
-        config: v.formed("config", &form::PATH),
+        config: v.text("config"),
         start_timeout: v.time("start-timeout"),
         stop_timeout: v.time("stop-timeout"),
         restarts: v.int("restarts"),

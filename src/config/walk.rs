@@ -1,5 +1,6 @@
 //! Holds the document against the keys: what is unknown, missing, or not what it must be.
 
+use std::fmt;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -8,6 +9,20 @@ use toml::de::{DeArray, DeTable, DeValue};
 use super::diag::{Diagnostic, Span};
 use super::form::{self, Form};
 use super::keys::{FOREIGN, INLINE_SECRETS, Key, Kind, LATER, Need, TABLES, Table};
+
+/// What a value belongs to.
+#[derive(Clone, Copy)]
+struct Place<'k> {
+    key: &'k Key,
+    /// Whether it is one of several.
+    each: bool,
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}`{}`", if self.each { "each of " } else { "" }, self.key.name)
+    }
+}
 
 /// A walk over one document.
 pub(super) struct Walk<'a> {
@@ -20,27 +35,31 @@ pub(super) struct Walk<'a> {
 impl Walk<'_> {
     /// Checks every key of `map`, whose header is at `at`.
     pub(super) fn table(&mut self, table: &'static Table, map: &DeTable<'_>, at: &Span) {
+        let mut meant = Vec::new();
         for (name, value) in map {
-            match table.key(name.get_ref()) {
-                Some(key) => self.value(key, &key.kind, value),
-                None => self.found.push(unknown(table, name.get_ref(), &name.span(), value)),
+            if let Some(key) = table.key(name.get_ref()) {
+                self.value(Place { key, each: false }, &key.kind, value);
+            } else {
+                let (d, key) = unknown(table, name.get_ref(), &name.span(), value);
+                meant.extend(key);
+                self.found.push(d);
             }
         }
         if self.broken {
             return;
         }
         for key in table.keys.iter().filter(|k| matches!(k.need, Need::Required)) {
-            if !map.contains_key(key.name) {
+            if !map.contains_key(key.name) && !meant.contains(&key.name) {
                 self.found.push(missing(table, key, at));
             }
         }
     }
 
-    fn value(&mut self, key: &Key, kind: &'static Kind, value: &Spanned<DeValue<'_>>) {
+    fn value(&mut self, of: Place<'_>, kind: &'static Kind, value: &Spanned<DeValue<'_>>) {
         let at = value.span();
         match (kind, value.get_ref()) {
             (Kind::Text(form) | Kind::Either(form, _), DeValue::String(s)) => {
-                self.text_value(key, form, s, at);
+                self.text_value(of, form, s, at);
             }
             (Kind::Either(_, table) | Kind::Table(table), DeValue::Table(map)) => {
                 self.table(table, map, &at);
@@ -49,103 +68,106 @@ impl Walk<'_> {
             (Kind::Int { min, max }, DeValue::Integer(_)) => {
                 let n = integer(value.get_ref());
                 if !n.is_some_and(|n| (i64::from(*min)..=i64::from(*max)).contains(&n)) {
-                    let message = format!("`{}` is out of range", key.name);
+                    let message = format!("{of} is out of range");
                     let d = Diagnostic::error(at, message).label(format!("{min} to {max}"));
-                    self.found.push(d.help(example(key)));
+                    self.found.push(d.help(example(of.key)));
                 }
             }
             (Kind::Time { min, max, never }, DeValue::String(s)) => {
                 if !(*never && s == "never") {
-                    self.time(key, s, *min, *max, at);
+                    self.time(of, s, *min, *max, at);
                 }
             }
-            (Kind::Choice(words), DeValue::String(s)) => self.choice(key, words, s, at),
-            (Kind::List { of, min, max }, DeValue::Array(list)) => {
-                self.count(key, list, *min, *max, at);
-                list.iter().for_each(|v| self.value(key, of, v));
+            (Kind::Choice(words), DeValue::String(s)) => self.choice(of, words, s, at),
+            (Kind::List { of: each, min, max }, DeValue::Array(list)) => {
+                self.count(of, list, *min, *max, at);
+                let of = Place { each: true, ..of };
+                list.iter().for_each(|v| self.value(of, each, v));
             }
-            (Kind::Map { of, .. }, DeValue::Table(map)) => {
-                map.values().for_each(|v| self.value(key, of, v));
+            (Kind::Map { of: each, .. }, DeValue::Table(map)) => {
+                let of = Place { each: true, ..of };
+                map.values().for_each(|v| self.value(of, each, v));
             }
-            (Kind::Tables { of, max }, DeValue::Array(list)) => {
-                self.count(key, list, 0, *max, at);
+            (Kind::Tables { of: table, max }, DeValue::Array(list)) => {
+                self.count(of, list, 0, *max, at);
                 for v in list {
-                    match v.get_ref() {
-                        DeValue::Table(map) => self.table(of, map, &v.span()),
-                        _ => self.mismatch(key, kind, v),
+                    if let Some(map) = v.get_ref().as_table() {
+                        self.table(table, map, &v.span());
+                    } else {
+                        self.mismatch(of, kind, v);
                     }
                 }
             }
-            _ => self.mismatch(key, kind, value),
+            _ => self.mismatch(of, kind, value),
         }
     }
 
-    fn text_value(&mut self, key: &Key, form: &Form, s: &str, at: Span) {
+    fn text_value(&mut self, of: Place<'_>, form: &Form, s: &str, at: Span) {
         let Err(refusal) = (form.check)(s) else { return };
-        let message = format!("`{}` must be {}", key.name, form.what);
+        let message = format!("{of} must be {}", form.what);
         let mut d = Diagnostic::error(at.clone(), message).label(refusal.why);
         if form.hide {
             let help = "secrets never stand in this file: put it into a file of mode 0600 and";
-            d = d.help(format!("{help} write `{} = {}`", key.name, key.example)).hide(at);
+            d = d.help(format!("{help} write `{} = {}`", of.key.name, of.key.example)).hide(at);
         } else if let Some(instead) = refusal.write {
             d = d.help(format!("write `{instead}`"));
-        } else if !matches!(key.kind, Kind::List { .. }) {
-            d = d.help(example(key));
+        } else if !matches!(of.key.kind, Kind::List { .. }) {
+            d = d.help(example(of.key));
         }
         self.found.push(d);
     }
 
-    fn time(&mut self, key: &Key, s: &str, min: u64, max: u64, at: Span) {
-        let message = format!("`{}` must be a time", key.name);
+    fn time(&mut self, of: Place<'_>, s: &str, min: u64, max: u64, at: Span) {
+        let message = format!("{of} must be a time");
         match form::time(s) {
             Ok(t) => {
                 let (min, max) = (Duration::from_millis(min), Duration::from_millis(max));
                 if !(min..=max).contains(&t) {
-                    let message = format!("`{}` is out of range", key.name);
+                    let message = format!("{of} is out of range");
                     let label = format!("from {} to {}", show(min), show(max));
-                    self.found.push(Diagnostic::error(at, message).label(label).help(example(key)));
+                    self.found
+                        .push(Diagnostic::error(at, message).label(label).help(example(of.key)));
                 }
             }
             Err(refusal) => {
                 let d = Diagnostic::error(at, message).label(refusal.why);
-                let help = refusal.write.map_or_else(|| example(key), |w| format!("write `{w}`"));
+                let help =
+                    refusal.write.map_or_else(|| example(of.key), |w| format!("write `{w}`"));
                 self.found.push(d.help(help));
             }
         }
     }
 
-    fn choice(&mut self, key: &Key, words: &[&str], s: &str, at: Span) {
+    fn choice(&mut self, of: Place<'_>, words: &[&str], s: &str, at: Span) {
         if words.contains(&s) {
             return;
         }
         let all: Vec<_> = words.iter().map(|w| format!("`\"{w}\"`")).collect();
-        let d = Diagnostic::error(at, format!("`{}` cannot be \"{}\"", key.name, brief(s)))
+        let d = Diagnostic::error(at, format!("{of} cannot be \"{}\"", brief(s)))
             .label(format!("must be {}", any_of(&all)));
         self.found.push(match nearest(s, words.iter().copied()) {
-            Some(word) => d.help(format!("write `{} = \"{word}\"`", key.name)),
-            None => d.help(example(key)),
+            Some(word) => d.help(format!("write `{} = \"{word}\"`", of.key.name)),
+            None => d.help(example(of.key)),
         });
     }
 
-    fn count(&mut self, key: &Key, list: &DeArray<'_>, min: usize, max: usize, at: Span) {
+    fn count(&mut self, of: Place<'_>, list: &DeArray<'_>, min: usize, max: usize, at: Span) {
         if list.len() < min {
-            let d = Diagnostic::error(at, format!("`{}` is empty", key.name));
-            self.found.push(d.label("must name at least one").help(example(key)));
+            let d = Diagnostic::error(at, format!("`{}` is empty", of.key.name));
+            self.found.push(d.label("must name at least one").help(example(of.key)));
         } else if let Some(first) = list.get(max) {
-            let d = Diagnostic::error(first.span(), format!("too many of `{}`", key.name));
+            let d = Diagnostic::error(first.span(), format!("too many of `{}`", of.key.name));
             self.found.push(d.label(format!("there are {}; at most {max}", list.len())));
         }
     }
 
-    fn mismatch(&mut self, key: &Key, kind: &Kind, value: &Spanned<DeValue<'_>>) {
+    fn mismatch(&mut self, of: Place<'_>, kind: &Kind, value: &Spanned<DeValue<'_>>) {
         let found = with_article(value.get_ref());
         let at = value.span();
         let source = self.text.get(at.clone()).unwrap_or_default();
-        let d = Diagnostic::error(
-            at.clone(),
-            format!("`{}` must be {}, not {found}", key.name, expected(kind)),
-        )
-        .label(format!("this is {found}"));
+        let d =
+            Diagnostic::error(at.clone(), format!("{of} must be {}, not {found}", expected(kind)))
+                .label(format!("this is {found}"));
         let help = match (kind, value.get_ref()) {
             (Kind::Time { .. }, DeValue::Integer(_) | DeValue::Float(_)) => {
                 format!(
@@ -153,24 +175,26 @@ impl Walk<'_> {
                 )
             }
             (Kind::Int { .. }, DeValue::String(s)) if s.parse::<u32>().is_ok() => {
-                format!("write `{} = {s}`, without quotes", key.name)
+                format!("write `{} = {s}`, without quotes", of.key.name)
             }
             (Kind::Bool, DeValue::String(s)) if matches!(&**s, "true" | "yes" | "on") => {
-                format!("write `{} = true`", key.name)
+                format!("write `{} = true`", of.key.name)
             }
             (Kind::Bool, DeValue::String(s)) if matches!(&**s, "false" | "no" | "off") => {
-                format!("write `{} = false`", key.name)
+                format!("write `{} = false`", of.key.name)
             }
             (Kind::List { .. }, DeValue::String(_)) => {
-                format!("write `{} = [{source}]`", key.name)
+                format!("write `{} = [{source}]`", of.key.name)
             }
-            (Kind::Tables { of, .. }, DeValue::Table(_)) if of.header.starts_with("[[") => {
-                format!("write `{}`, with two brackets: there can be many", of.header)
+            (Kind::Tables { of: table, .. }, DeValue::Table(_))
+                if table.header.starts_with("[[") =>
+            {
+                format!("write `{}`, with two brackets: there can be many", table.header)
             }
             (Kind::Table(table), DeValue::Array(_)) => {
                 format!("write `{}`, with one bracket: there is only one", table.header)
             }
-            _ => example(key),
+            _ => example(of.key),
         };
         let secret = matches!(kind, Kind::Text(form) if form.hide);
         self.found.push(if secret { d.help(help).hide(at) } else { d.help(help) });
@@ -184,48 +208,62 @@ fn missing(table: &Table, key: &Key, at: &Span) -> Diagnostic {
         let lines: Vec<_> = lines.map(|k| format!("{} = {}", k.name, k.example)).collect();
         return d.help(format!("write\n{}\n{}", t.header, lines.join("\n")));
     }
-    Diagnostic::error(at.clone(), format!("`{}` is missing", key.name))
-        .label(format!("{} needs `{}`", table.header, key.name))
-        .help(format!("{}: write `{} = {}`", first_sentence(key.doc), key.name, key.example))
+    let d = Diagnostic::error(at.clone(), format!("{} has no `{}`", place(table), key.name));
+    d.label(format!("needs `{}`", key.name)).help(format!(
+        "write `{} = {}`: {}",
+        key.name,
+        key.example,
+        gist(key.doc)
+    ))
 }
 
-fn first_sentence(doc: &str) -> &str {
-    doc.split(['.', ':', ';']).next().unwrap_or(doc)
+/// The first clause of a sentence, to follow a colon.
+fn gist(doc: &str) -> String {
+    let clause = doc.split(['.', ':', ';']).next().unwrap_or(doc);
+    let mut chars = clause.chars();
+    chars.next().map(|c| c.to_lowercase().chain(chars).collect()).unwrap_or_default()
 }
 
-fn unknown(table: &Table, name: &str, at: &Span, value: &Spanned<DeValue<'_>>) -> Diagnostic {
+/// What to say of a key that `table` has not, and which key was meant.
+fn unknown(
+    table: &Table,
+    name: &str,
+    at: &Span,
+    value: &Spanned<DeValue<'_>>,
+) -> (Diagnostic, Option<&'static str>) {
     let plain = name.to_lowercase().replace('_', "-");
     if INLINE_SECRETS.contains(&plain.as_str()) {
         let d = Diagnostic::error(at.clone(), format!("`{name}`: a secret in the shared file"))
             .label("secrets only by file")
             .hide(value.span());
-        return d.help(
-            "put it into a file of mode 0600 and write \
-             `password-file = \"/etc/vipd/postgres.password\"` under `[[group]]`",
-        );
+        let help = "put it into a file of mode 0600 and write \
+                    `password-file = \"/etc/vipd/postgres.password\"` under `[[group]]`";
+        return (d.help(help), None);
     }
     let d = Diagnostic::error(at.clone(), format!("unknown key `{}`", brief(name)));
+    let perhaps_secret = plain.contains("pass") || plain.contains("secret");
+    let d = if perhaps_secret { d.hide(value.span()) } else { d };
     if LATER.contains(&plain.as_str()) {
-        return d.label("not in this release").help("take it out");
+        let help = "take it out: this release would do nothing with it";
+        return (d.label("not in this release").help(help), None);
     }
-    if let Some(key) = table.keys.iter().find(|k| k.name == plain) {
-        return d.label("keys are in lower case with `-`").help(format!("write `{}`", key.name));
-    }
-    if let Some((_, instead)) = FOREIGN.iter().find(|(foreign, _)| *foreign == plain) {
-        return d.label(format!("not a key of {}", place(table))).help(*instead);
-    }
-    if let Some(owner) = TABLES.iter().find(|t| t.key(&plain).is_some()) {
-        let d = d.label(format!("not a key of {}", place(table)));
-        return d.help(format!("`{plain}` belongs in {}: move it there", place(owner)));
+    if let Some(key) = table.key(&plain) {
+        let d = d.label("keys are in lower case with `-`").help(format!("write `{}`", key.name));
+        return (d, Some(key.name));
     }
     let d = d.label(format!("not a key of {}", place(table)));
-    match nearest(&plain, table.keys.iter().map(|k| k.name)) {
-        Some(key) => d.help(format!("write `{key}`")),
-        None => {
-            let all: Vec<_> = table.keys.iter().map(|k| format!("`{}`", k.name)).collect();
-            d.help(format!("the keys of {} are {}", place(table), all.join(", ")))
-        }
+    if let Some((_, instead)) = FOREIGN.iter().find(|(foreign, _)| *foreign == plain) {
+        let meant = table.keys.iter().find(|k| instead.contains(&format!("`{} = ", k.name)));
+        return (d.help(*instead), meant.map(|k| k.name));
     }
+    if let Some(owner) = TABLES.iter().find(|t| t.key(&plain).is_some()) {
+        return (d.help(format!("`{plain}` belongs in {}: move it there", place(owner))), None);
+    }
+    if let Some(key) = nearest(&plain, table.keys.iter().map(|k| k.name)) {
+        return (d.help(format!("write `{key}`")), Some(key));
+    }
+    let all: Vec<_> = table.keys.iter().map(|k| format!("`{}`", k.name)).collect();
+    (d.help(format!("{} has {}", place(table), all.join(", "))), None)
 }
 
 fn place(table: &Table) -> String {
@@ -245,12 +283,12 @@ fn brief(s: &str) -> String {
 }
 
 fn example(key: &Key) -> String {
-    match &key.kind {
-        Kind::Tables { of: t, .. } | Kind::Table(t) if t.header.starts_with('[') => {
-            format!("write `{}` and its keys below it", t.header)
-        }
-        _ => format!("write `{} = {}`", key.name, key.example),
+    if let Kind::Tables { of: t, .. } | Kind::Table(t) = &key.kind
+        && t.header.starts_with('[')
+    {
+        return format!("write `{}` and its keys below it", t.header);
     }
+    format!("write `{} = {}`", key.name, key.example)
 }
 
 fn expected(kind: &Kind) -> String {

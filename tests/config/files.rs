@@ -19,7 +19,7 @@ fn read(path: impl AsRef<Path>) -> String {
 fn is_file(path: impl AsRef<Path>, is: &str) -> bool {
     let path = root().join(path);
     if std::env::var_os("VIPD_BLESS").is_some() {
-        fs::write(&path, is).unwrap();
+        fs::write(&path, is).expect("the checkout is writable");
         return true;
     }
     let same = fs::read_to_string(&path).is_ok_and(|was| was == is);

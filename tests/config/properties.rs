@@ -21,7 +21,9 @@ fn holds(text: &str) {
     let all_ok = |d: &Diagnostic| ok(&d.span) && d.related.iter().all(|(s, _)| ok(s));
     assert!(found.iter().all(all_ok));
     let _ = render(&found, "x", text, false);
-    let vips = ["192.168.34.85".parse().unwrap()];
+    // The file may have changed since.
+    let _ = render(&found, "x", text.get(..text.len() / 2).unwrap_or("é"), true);
+    let vips = [std::net::Ipv4Addr::new(192, 168, 34, 85).into()];
     assert!(lint::haproxy(text, &vips).iter().all(all_ok));
 }
 

@@ -146,16 +146,19 @@ pub(super) fn between(groups: &[Group], found: &mut Vec<Diagnostic>) {
                 seen.insert((address.ip, device), (i, address.at.clone()));
                 continue;
             };
-            let message = if *first == i {
-                "an address is listed twice"
+            let (message, help) = if *first == i {
+                ("an address is listed twice", "take one of them out")
             } else {
-                "two groups have one virtual address"
+                (
+                    "two groups have one virtual address",
+                    "leave it in one group: two elections would give it to two hosts",
+                )
             };
             if told.insert(address.at.start) {
                 let d = Diagnostic::error(address.at.clone(), message)
                     .label(format!("{} again", address.ip))
                     .related(at.clone(), "first here")
-                    .help("leave it in one place: two elections would give it to two hosts");
+                    .help(help);
                 found.push(d);
             }
         }

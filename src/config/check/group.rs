@@ -10,6 +10,8 @@ use crate::types::{Centis, Family, Version};
 
 /// Below this, a host must schedule vipd ahead of everything else.
 const QUICK: Duration = Duration::from_millis(30);
+/// Below this, the key is out of range.
+const SHORTEST: Duration = Duration::from_millis(10);
 /// From so many nodes on, `lease` will be the default.
 const LEASE_NODES: usize = 3;
 
@@ -40,16 +42,18 @@ fn safety(file: &File, group: &Group, found: &mut Vec<Diagnostic>) {
                     "with {} nodes it will default to \"lease\", which is not in this release",
                     file.nodes.len()
                 ))
-                .help("write `safety = \"vrrp\"`: as safe as VRRP is, a cut network gives two holders");
+                .help("write `safety = \"vrrp\"`; it is as safe as VRRP: a cut network gives two holders");
             found.push(d);
         }
-        Some(At { at, value }) if value.starts_with("lease") => {
+        Some(At { at, value }) if matches!(value.as_str(), "lease" | "lease+fence") => {
             let d = Diagnostic::error(
                 at.clone(),
                 format!("`safety = \"{value}\"` is not in this release"),
             )
             .label("needs the majority lease")
-            .help("write `safety = \"vrrp\"`: as safe as VRRP is, a cut network gives two holders");
+            .help(
+                "write `safety = \"vrrp\"`; it is as safe as VRRP: a cut network gives two holders",
+            );
             found.push(d);
         }
         None | Some(_) => {}
@@ -57,7 +61,9 @@ fn safety(file: &File, group: &Group, found: &mut Vec<Diagnostic>) {
 }
 
 fn interval(group: &Group, found: &mut Vec<Diagnostic>) {
-    let Some(At { at, value }) = &group.interval else { return };
+    let Some(At { at, value }) = group.interval.as_ref().filter(|i| i.value >= SHORTEST) else {
+        return;
+    };
     let v2 = group.version.as_ref().is_some_and(|v| v.value == Version::V2);
     let (unit, max) = if v2 { (1000, Centis::MAX_V2) } else { (10, Centis::MAX_V3) };
     let ms = value.as_millis();
@@ -86,14 +92,11 @@ fn interval(group: &Group, found: &mut Vec<Diagnostic>) {
 
 fn version(group: &Group, found: &mut Vec<Diagnostic>) {
     let v2 = group.version.as_ref().filter(|v| v.value == Version::V2);
-    match (v2, &group.password_file) {
-        (None, Some(file)) => {
-            let d = Diagnostic::error(file.at.clone(), "version 3 has no authentication")
-                .label("only for version 2")
-                .help("take `password-file` out, or write `version = 2`");
-            found.push(d);
-        }
-        (Some(_) | None, _) => {}
+    if let (None, Some(file)) = (v2, &group.password_file) {
+        let d = Diagnostic::error(file.at.clone(), "version 3 has no authentication")
+            .label("only for version 2")
+            .help("take `password-file` out, or write `version = 2`");
+        found.push(d);
     }
     let Some(v2) = v2 else { return };
     if let Some(six) = group.addresses.iter().find(|a| a.ip.is_ipv6()) {

@@ -54,9 +54,7 @@ fn names(nodes: &[Node], found: &mut Vec<Diagnostic>) {
             let d = Diagnostic::error(name.at.clone(), "two nodes have one name")
                 .label(format!("`{}` again", name.value))
                 .related(first.at.clone(), "first here")
-                .help(
-                    "give each its own host name; a full one beside a short one is no difference",
-                );
+                .help("give each its own host name; `hap1` and `hap1.example.com` are one host");
             found.push(d);
         }
     }

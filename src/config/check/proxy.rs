@@ -13,13 +13,13 @@ pub(super) fn check(group: &Group, found: &mut Vec<Diagnostic>) {
                 .help("take one of them out");
             found.push(d);
         }
-        (None, None) => {
+        (None, None) if !proxy.named => {
             let d = Diagnostic::error(proxy.at.clone(), "the proxy has no `unit` and no `command`")
                 .label("one of them is needed")
                 .help("write `unit = \"haproxy.service\"`");
             found.push(d);
         }
-        (Some(_), None) | (None, Some(_)) => {}
+        (Some(_), None) | (None, Some(_) | None) => {}
     }
     if let Some(program) = proxy.command.as_ref().and_then(|c| c.value.first())
         && !program.value.starts_with('/')
@@ -27,11 +27,11 @@ pub(super) fn check(group: &Group, found: &mut Vec<Diagnostic>) {
         let d = Diagnostic::error(program.at.clone(), "the program must be an absolute path")
             .label("vipd searches no $PATH and uses no shell");
         let name = program.value.rsplit('/').next().unwrap_or_default();
-        let simple = !name.is_empty() && !name.contains(char::is_whitespace);
+        let simple = !name.is_empty() && !program.value.contains(char::is_whitespace);
         found.push(d.help(if simple {
             format!("write `\"/usr/sbin/{name}\"`, or wherever it is")
         } else {
-            "write each argument as a string of its own, the program first".to_owned()
+            "write each word as a string of its own: `[\"/usr/sbin/haproxy\", \"-db\"]`".to_owned()
         }));
     }
     if let (Some(user), Some(_), None) = (&proxy.user, &proxy.unit, &proxy.command) {
