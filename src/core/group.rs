@@ -708,6 +708,9 @@ impl Group {
     }
 
     fn send(&mut self, family: Family, priority: Priority, out: &mut Out<'_>) {
+        if out.source(self.port, family).is_none() {
+            return;
+        }
         if let Some(election) = self.elections.iter_mut().find(|e| e.family == family) {
             election.counters.sent += 1;
             election.counters.releases_sent += u64::from(priority == Priority::RELEASE);
