@@ -18,7 +18,7 @@ pub mod api;
 pub mod cli;
 pub mod config;
 pub mod core;
-//pub mod daemon;
+pub mod daemon;
 pub mod io;
 pub mod types;
 pub mod wire;

@@ -8,6 +8,7 @@ pub mod events;
 pub mod log;
 pub mod netlink;
 pub mod notify;
+pub mod packet;
 pub mod port;
 pub mod realtime;
 pub mod wake;
