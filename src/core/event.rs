@@ -243,4 +243,9 @@ pub enum ProxyEvent {
         /// Why, in words.
         why: Box<str>,
     },
+    /// Not a state: something about it that the operator should change. Told once.
+    Notice {
+        /// What, and what to do about it.
+        text: Box<str>,
+    },
 }

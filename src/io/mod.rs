@@ -1,1 +1,3 @@
 //! One file for each outside world. IMPURE, and without decisions.
+
+pub mod proxy;
