@@ -242,14 +242,14 @@ pub enum ProxyEvent {
         /// Why, in words.
         why: Box<str>,
     },
-    /// Something about it the operator should know; its state is as before.
-    Notice {
-        /// In words, with what to do.
-        text: Box<str>,
-    },
     /// Its state cannot be told (D-Bus gone, unit unknown).
     Unknown {
         /// Why, in words.
         why: Box<str>,
+    },
+    /// Not a state: something about it that the operator should change. Told once.
+    Notice {
+        /// What, and what to do about it.
+        text: Box<str>,
     },
 }

@@ -10,6 +10,7 @@ pub mod netlink;
 pub mod notify;
 pub mod packet;
 pub mod port;
+pub mod proxy;
 pub mod realtime;
 pub mod wake;
 pub mod worker;
