@@ -135,10 +135,10 @@ impl Shift {
     /// Does `job`, and those of `rest` that fit into the same batch; returns the one that did
     /// not.
     fn run(&mut self, job: Job, rest: &mut dyn Iterator<Item = Job>) -> Option<Job> {
-        self.busy.store(clock::now().nanos(), Ordering::Relaxed);
-        let left = match job {
+        match job {
             Job::Do(Task::OpenPort(spec)) => {
-                let opened = Port::open(&spec, &(self.setup.filters)(&spec));
+                let filters = (self.setup.filters)(&spec);
+                let opened = self.busy(|_| Port::open(&spec, &filters));
                 self.tell(Completion::Port(spec, opened));
                 None
             }
@@ -148,18 +148,24 @@ impl Shift {
                 left
             }
             Job::Close(port) => {
-                drop(port);
+                self.busy(|_| drop(port));
                 None
             }
             Job::Do(_) => None,
-        };
+        }
+    }
+
+    /// Does `work` in the view of [`Worker::busy_since`].
+    fn busy<T>(&mut self, work: impl FnOnce(&mut Requests) -> T) -> T {
+        self.busy.store(clock::now().nanos(), Ordering::Relaxed);
+        let outcome = work(&mut self.requests);
         self.busy.store(0, Ordering::Relaxed);
-        left
+        outcome
     }
 
     fn apply(&mut self, batch: Vec<Task>) {
         let changes: Vec<_> = batch.iter().filter_map(change).collect();
-        let results = self.requests.apply(&changes, LIMIT);
+        let results = self.busy(|requests| requests.apply(&changes, LIMIT));
         for (task, result) in batch.into_iter().zip(results) {
             self.tell(Completion::Done(task, result));
         }

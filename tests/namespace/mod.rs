@@ -2,11 +2,12 @@
 
 #![allow(dead_code, reason = "each test file uses what it needs")]
 
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd};
 use std::process::Command;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use vipd::types::IfIndex;
 
 /// Puts the calling thread, and what it starts, into a fresh network namespace.
@@ -19,7 +20,46 @@ pub(crate) fn enter() -> [IfIndex; 2] {
     ip("link add v0 type veth peer name v1");
     ip("link set v0 up");
     ip("link set v1 up");
-    ["v0", "v1"].map(|name| IfIndex(nix::net::if_::if_nametoindex(name).unwrap()))
+    ["v0", "v1"].map(index)
+}
+
+/// Another network, for the far end of a cable.
+pub(crate) struct Far(File);
+
+impl Far {
+    /// Takes `interface` out of the calling thread's network into a fresh one.
+    pub(crate) fn with(interface: &str) -> Self {
+        let fresh = || {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            own()
+        };
+        let far = Self(std::thread::spawn(fresh).join().unwrap());
+        let (process, fd) = (std::process::id(), far.0.as_raw_fd());
+        ip(&format!("link set {interface} netns /proc/{process}/fd/{fd}"));
+        far.run(|| {
+            ip("link set lo up");
+            ip(&format!("link set {interface} up"));
+        });
+        far
+    }
+
+    /// Does `work` there.
+    pub(crate) fn run<T>(&self, work: impl FnOnce() -> T) -> T {
+        let here = own();
+        setns(&self.0, CloneFlags::CLONE_NEWNET).unwrap();
+        let outcome = work();
+        setns(here, CloneFlags::CLONE_NEWNET).unwrap();
+        outcome
+    }
+}
+
+fn own() -> File {
+    File::open("/proc/thread-self/ns/net").unwrap()
+}
+
+/// The number of the interface `name`.
+pub(crate) fn index(name: &str) -> IfIndex {
+    IfIndex(nix::net::if_::if_nametoindex(name).unwrap())
 }
 
 /// Runs ip(8) with `arguments`, and returns what it says.

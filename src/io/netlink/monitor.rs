@@ -20,9 +20,9 @@ use crate::io::wake::Sender;
 
 /// Holds some 5000 events.
 const RECEIVE_BUFFER: usize = 4 << 20;
-/// `RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR` (linux/rtnetlink.h).
+/// `RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR` (`linux/rtnetlink.h`).
 const GROUPS: u32 = 0x1 | 0x10 | 0x100;
-/// "Something changed meanwhile" (linux/netlink.h).
+/// "Something changed meanwhile" (`linux/netlink.h`).
 const NLM_F_DUMP_INTR: u16 = 0x10;
 /// The most datagrams read at a time.
 const BUDGET: usize = 64;

@@ -14,7 +14,7 @@ use super::PROTO;
 use crate::core::event::{Event, KernelAddress, Link};
 use crate::types::{IfIndex, Mac};
 
-/// `netlink_packet_core` has these as private or signed; linux/netlink.h, linux/rtnetlink.h.
+/// Private or of another type in the crates; `linux/netlink.h`, `linux/rtnetlink.h`.
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLMSG_OVERRUN: u16 = 4;
@@ -23,12 +23,12 @@ const RTM_DELLINK: u16 = 17;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 
-/// linux/if_link.h.
+/// `linux/if_link.h`.
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_OPERSTATE: u16 = 16;
-/// linux/if.h: what a driver that does not tell has, and what works.
+/// `linux/if.h`: what a driver that does not tell has, and what works.
 const OPERATIONAL: [u8; 2] = [0, 6];
 
 /// One message.
@@ -76,7 +76,7 @@ fn body(kind: u16, payload: &[u8]) -> Body {
     let event = match kind {
         NLMSG_DONE => return Body::Done,
         NLMSG_OVERRUN => return Body::Overrun,
-        NLMSG_ERROR => return payload.first_chunk().map_or(Body::Other, answer),
+        NLMSG_ERROR => return payload.first_chunk().map_or(Body::Other, |c| answer(*c)),
         RTM_NEWLINK => link(payload).map(Event::Link),
         RTM_DELLINK => link(payload).map(|link| Event::LinkGone(link.index)),
         RTM_NEWADDR => address(payload).map(|(address, usable)| {
@@ -89,8 +89,8 @@ fn body(kind: u16, payload: &[u8]) -> Body {
     event.map_or(Body::Other, Body::Event)
 }
 
-fn answer(code: &[u8; 4]) -> Body {
-    Body::Answer(i32::from_ne_bytes(*code).saturating_neg())
+fn answer(code: [u8; 4]) -> Body {
+    Body::Answer(i32::from_ne_bytes(code).saturating_neg())
 }
 
 /// `None` for what is not about the interface itself: bridges tell of their ports, wireless
@@ -192,10 +192,8 @@ mod tests {
         let mut all = messages(datagram);
         let first = all.next().unwrap();
         assert!(all.next().is_none());
-        match first.body {
-            Body::Event(event) => Some(event),
-            _ => None,
-        }
+        let Body::Event(event) = first.body else { return None };
+        Some(event)
     }
 
     #[test]
@@ -242,11 +240,12 @@ mod tests {
         let flags = flags.to_ne_bytes();
         let mut attributes = attributes.to_vec();
         attributes.push((8, &flags));
-        match only(&message(RTM_NEWADDR, &header, &attributes)) {
-            Some(Event::Address(address)) => Some(address),
-            Some(Event::AddressGone(_)) | None => None,
-            other => panic!("{other:?}"),
+        let event = only(&message(RTM_NEWADDR, &header, &attributes)).unwrap();
+        if let Event::Address(address) = event {
+            return Some(address);
         }
+        assert!(matches!(event, Event::AddressGone(_)));
+        None
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
+};
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeader, AddressMessage, AddressProtocol, AddressScope,
     CacheInfo,
@@ -59,11 +61,14 @@ impl Requests {
     /// Makes the first [`BATCH`] of `changes`, in order, each whatever becomes of the others;
     /// tells what became of each, waiting no longer than `limit` for an answer.
     ///
-    /// What is already so counts as done. An address that is there without our mark is deleted
-    /// and added again, since the kernel cannot change the mark of one that is there.
+    /// What is already so counts as done. An address that is there without our mark gets it.
     pub fn apply(&mut self, changes: &[Change<'_>], limit: Duration) -> Vec<Result<(), Failure>> {
         let deadline = clock::now() + limit;
-        let mut results = self.ask(changes, deadline);
+        let requests = changes.iter().take(BATCH).map(|change| match change {
+            Change::Add(spec) => add(spec),
+            Change::Delete(spec) => delete(spec),
+        });
+        let mut results = self.ask(requests.collect(), deadline);
         let exists = Err(Failure::Errno(libc::EEXIST));
         let absent = Err(Failure::Errno(libc::EADDRNOTAVAIL));
         if results.contains(&exists) {
@@ -97,29 +102,28 @@ impl Requests {
             IpAddr::V4(_) => there.find(exact),
             IpAddr::V6(_) => there.next(),
         };
-        match found {
-            Some(there) if there.ours && there.prefix == spec.prefix => Ok(()),
+        let mut answers = match found {
+            Some(there) if there.prefix == spec.prefix => self.ask(vec![replace(spec)], deadline),
+            // To replace it would leave the prefix as it is, and it could not be deleted by ours.
             Some(there) => {
                 let old = AddressSpec { prefix: there.prefix, ..spec.clone() };
-                let swap = [Change::Delete(&old), Change::Add(spec)];
-                self.ask(&swap, deadline).pop().unwrap_or(Err(Failure::TimedOut))
+                self.ask(vec![delete(&old), add(spec)], deadline)
             }
-            None => Err(Failure::Errno(libc::EEXIST)),
-        }
+            None => return Err(Failure::Errno(libc::EEXIST)),
+        };
+        answers.pop().unwrap_or(Err(Failure::TimedOut))
     }
 
-    /// Sends `changes` in one go and collects the answers.
-    fn ask(&mut self, changes: &[Change<'_>], deadline: Instant) -> Vec<Result<(), Failure>> {
-        let changes = changes.get(..BATCH).unwrap_or(changes);
-        let mut results = vec![Err(Failure::TimedOut); changes.len()];
+    /// Sends `requests` in one go and collects the answers.
+    fn ask(&mut self, requests: Vec<Request>, deadline: Instant) -> Vec<Result<(), Failure>> {
+        let mut results = vec![Err(Failure::TimedOut); requests.len()];
         let first = self.sequence.wrapping_add(1);
         let mut out = Vec::new();
-        for change in changes {
+        for (flags, message) in requests {
             self.sequence = self.sequence.wrapping_add(1);
-            let (flags, message) = request(*change);
             append(&mut out, self.sequence, NLM_F_REQUEST | NLM_F_ACK | flags, message);
         }
-        let mut open = changes.len();
+        let mut open = results.len();
         let mut outcome = self.socket.send(&out, 0).map(drop);
         while outcome.is_ok() && open > 0 {
             outcome = self.wait(deadline, |sequence, body| {
@@ -177,13 +181,19 @@ impl Requests {
     }
 }
 
-fn request(change: Change<'_>) -> (u16, RouteNetlinkMessage) {
-    match change {
-        Change::Add(spec) => {
-            (NLM_F_CREATE | NLM_F_EXCL, RouteNetlinkMessage::NewAddress(addition(spec)))
-        }
-        Change::Delete(spec) => (0, RouteNetlinkMessage::DelAddress(identity(spec))),
-    }
+/// With what makes it more than a plain one.
+type Request = (u16, RouteNetlinkMessage);
+
+fn add(spec: &AddressSpec) -> Request {
+    (NLM_F_CREATE | NLM_F_EXCL, RouteNetlinkMessage::NewAddress(wanted(spec)))
+}
+
+fn replace(spec: &AddressSpec) -> Request {
+    (NLM_F_REPLACE, RouteNetlinkMessage::NewAddress(wanted(spec)))
+}
+
+fn delete(spec: &AddressSpec) -> Request {
+    (0, RouteNetlinkMessage::DelAddress(identity(spec)))
 }
 
 /// What the kernel knows an address by.
@@ -203,7 +213,7 @@ fn identity(spec: &AddressSpec) -> AddressMessage {
 
 /// An address as we want it: ours, and in IPv6 at once, without a route of its own, and no
 /// source the host chooses by itself unless asked for.
-fn addition(spec: &AddressSpec) -> AddressMessage {
+fn wanted(spec: &AddressSpec) -> AddressMessage {
     let mut message = identity(spec);
     let attributes = &mut message.attributes;
     attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(PROTO)));

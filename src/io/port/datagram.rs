@@ -10,16 +10,15 @@ use crate::wire::vrrp::{Meta, PROTOCOL};
 /// `None` for what is not a VRRP datagram with a header that can be.
 pub(super) fn strip(datagram: &[u8]) -> Option<(Meta, &[u8])> {
     let header: &[u8; 20] = datagram.first_chunk()?;
-    let [version, _, high, low, _, _, _, _, hops, protocol, _, _, addresses @ ..] = *header;
-    let [a, b, c, d, e, f, g, h] = addresses;
+    let [version, _, high, low, _, _, _, _, hops, protocol, ..] = *header;
     let start = 4 * usize::from(version & 0x0f);
     let end = usize::from(u16::from_be_bytes([high, low]));
     if version >> 4 != 4 || start < header.len() || protocol != PROTOCOL {
         return None;
     }
     let payload = datagram.get(start..end)?;
-    let (src, dst) = (Ipv4Addr::new(a, b, c, d), Ipv4Addr::new(e, f, g, h));
-    Some((Meta { src: src.into(), dst: dst.into(), hops }, payload))
+    let address = |at| Some(Ipv4Addr::from(*header.get(at..)?.first_chunk::<4>()?).into());
+    Some((Meta { src: address(12)?, dst: address(16)?, hops }, payload))
 }
 
 #[cfg(test)]

@@ -333,3 +333,66 @@ fn send_all(
         batch = batch.get(done..).unwrap_or_default();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INDEX: IfIndex = IfIndex(7);
+
+    /// A `sockaddr` of `family` with `ifindex` where one of packet sockets has it.
+    fn name(family: libc::c_int, ifindex: u32) -> [u8; 28] {
+        let mut name = [0; 28];
+        name[..2].copy_from_slice(&u16::try_from(family).unwrap().to_ne_bytes());
+        name[4..8].copy_from_slice(&ifindex.to_ne_bytes());
+        name
+    }
+
+    #[test]
+    fn a_frame_of_a_vlan_on_top_is_not_of_this_interface() {
+        let cases = [
+            (7, false, Ok(Received::Arp { ifindex: INDEX, frame: b"frame" })),
+            (8, false, Err(Unusable::Elsewhere)),
+            (7, true, Err(Unusable::Malformed)),
+        ];
+        for (ifindex, truncated, expected) in cases {
+            let name = name(libc::AF_PACKET, ifindex);
+            let datagram = Datagram { bytes: b"frame", truncated, name: &name, control: &[] };
+            let found = interpret(Source::Arp, INDEX, &datagram, &Control::default());
+            assert_eq!(found, expected);
+        }
+    }
+
+    #[test]
+    fn an_advert_without_all_the_kernel_should_tell_is_not_handed_over() {
+        let name = name(libc::AF_INET6, 0);
+        let datagram = Datagram { bytes: b"six", name: &name, ..Datagram::default() };
+        let all = Control {
+            ifindex: Some(7),
+            destination: Some(std::net::Ipv6Addr::LOCALHOST),
+            hops: Some(255),
+            dropped: None,
+        };
+        let cases = [
+            (Control { ifindex: Some(8), ..all }, Unusable::Elsewhere),
+            (Control { ifindex: None, ..all }, Unusable::Elsewhere),
+            (Control { hops: None, ..all }, Unusable::Malformed),
+            (Control { destination: None, ..all }, Unusable::Malformed),
+        ];
+        assert!(interpret(Source::V6, INDEX, &datagram, &all).is_ok());
+        for (control, expected) in cases {
+            assert_eq!(interpret(Source::V6, INDEX, &datagram, &control), Err(expected));
+        }
+    }
+
+    #[test]
+    fn losses_are_counted_across_the_wrap_of_the_kernels_total() {
+        let socket = Socket::new(socket2::Domain::UNIX, socket2::Type::DGRAM, None).unwrap();
+        let mut inlet = Inlet { source: Source::V4, socket, origin: Vec::new(), dropped: 0 };
+        let mut counters = Counters::default();
+        for total in [None, Some(3), Some(3), Some(u32::MAX), Some(1)] {
+            inlet.count_dropped(total, &mut counters);
+        }
+        assert_eq!(counters.dropped, (1 << 32) + 1);
+    }
+}

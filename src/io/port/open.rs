@@ -68,14 +68,14 @@ pub(super) fn adverts_v4(spec: &PortSpec) -> Step<Socket> {
     Ok(socket)
 }
 
-/// IPv6 adverts of this interface. The kernel leaves the checksum alone, for `IPV6_CHECKSUM` is
-/// off on any raw socket but ICMPv6's.
+/// IPv6 adverts of this interface, and no others: a raw socket of IPv6 never has IPv4 in it, and
+/// refuses `IPV6_V6ONLY`. The kernel leaves the checksum alone, for `IPV6_CHECKSUM` is off on any
+/// raw socket but that of `ICMPv6`.
 pub(super) fn adverts_v6(spec: &PortSpec) -> Step<Socket> {
     let IfIndex(index) = spec.index;
     let socket = new(Domain::IPV6, Protocol::from(i32::from(PROTOCOL))).at("IPv6 socket")?;
     setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true).at("IPV6_RECVPKTINFO")?;
     socket.bind_device(Some(spec.name.as_bytes())).at("IPv6 SO_BINDTODEVICE")?;
-    socket.set_only_v6(true).at("IPV6_V6ONLY")?;
     socket.set_recv_hoplimit_v6(true).at("IPV6_RECVHOPLIMIT")?;
     socket.set_multicast_all_v6(false).at("IPV6_MULTICAST_ALL")?;
     socket.set_multicast_if_v6(index).at("IPV6_MULTICAST_IF")?;

@@ -3,6 +3,11 @@
 //! Own calls rather than nix's, whose `sendmmsg` cannot tell how many were sent without reading
 //! addresses nobody wrote, and whose `recvmmsg` loses control messages from its second use on.
 #![allow(unsafe_code, reason = "recvmmsg, sendmmsg and bind to a packet address")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::unnecessary_cast,
+    reason = "lengths of a few kilobytes, whose C types differ between libraries"
+)]
 
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
