@@ -236,7 +236,8 @@ fn the_worker_opens_ports_and_says_why_it_cannot() {
     ip("addr add 192.0.2.1/24 dev v0");
     let (worker, completions) = worker();
     let name: Box<str> = "v0".into();
-    let good = PortSpec { index: v0, name, v4: Some([192, 0, 2, 1].into()), v6: None };
+    let v4 = Some([192, 0, 2, 1].into());
+    let good = PortSpec { index: v0, name, v4, v6: None, watch: Vec::new() };
     let bad = PortSpec { name: "nosuch".into(), ..good.clone() };
     worker.run(Task::OpenPort(good)).unwrap();
     worker.run(Task::OpenPort(bad)).unwrap();

@@ -48,7 +48,7 @@ enum Got {
 fn spec(index: IfIndex, name: &str, v4: Option<&str>, v6: Option<&str>) -> PortSpec {
     let v4 = v4.map(|ip| ip.parse().unwrap());
     let v6 = v6.map(|ip| ip.parse().unwrap());
-    PortSpec { index, name: name.into(), v4, v6 }
+    PortSpec { index, name: name.into(), v4, v6, watch: Vec::new() }
 }
 
 /// What `port` hears until it has heard `count` or has been silent for a second.
