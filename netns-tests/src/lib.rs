@@ -40,6 +40,7 @@ mod host;
 pub mod http;
 mod lab;
 pub mod netns;
+pub mod nspawn;
 mod packet_socket;
 pub mod paint;
 pub mod peer;
