@@ -26,6 +26,7 @@ fn command(argv: &[&str]) -> Proxy {
         stop_timeout: Duration::from_millis(200),
         restarts: 0,
         restart_window: Duration::from_mins(1),
+        config: None,
     }
 }
 

@@ -23,6 +23,7 @@ fn proxy(unit: &str) -> Proxy {
         stop_timeout: Duration::from_secs(5),
         restarts: 0,
         restart_window: Duration::from_mins(1),
+        config: None,
     }
 }
 

@@ -15,6 +15,8 @@
 //! | no last advert of the loser, no probe of peers | `clients_follow_after_a_partition` |
 //! | retries without a pause | `World::check`: too many requests |
 
+#![allow(clippy::unwrap_used, reason = "what the simulator draws fits, and a test may panic")]
+
 mod world;
 
 use std::time::Duration;
