@@ -275,7 +275,7 @@ async fn daemon_inside() {
     let pid = rig.up(&command(&["/bin/sleep", "1000"])).await;
     std::fs::write(file.with_extension("part"), pid.to_string()).unwrap();
     std::fs::rename(file.with_extension("part"), &file).unwrap();
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 #[tokio::test]
