@@ -10,10 +10,12 @@
 //! | [`config`] | TOML to values, every mistake pointed at | none |
 //! | [`core`] | who should hold the addresses: `step(now, event, &mut actions)` | none |
 //! | [`io`] | one file for each outside world | all |
+//! | [`cli`] | the command lines of both binaries | none |
 //! | [`api`] | HTTP+JSON on the unix socket, and its client | sockets |
 //! | [`daemon`] | the loop that connects them | all |
 
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod core;
 pub mod daemon;

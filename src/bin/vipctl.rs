@@ -1,1 +1,315 @@
-fn main() {}
+//! `vipctl`: arguments to one request to words, a table or JSON.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+use jiff::Zoned;
+use serde::Serialize;
+use vipd::api::client::{Client, ClientError};
+use vipd::api::view::{self, View};
+use vipd::cli::{self, CheckArgs, Command, Common, EventsArgs, StatusArgs, Vipctl, When, exit};
+use vipd::config;
+use vipd::core::status::Status;
+use vipd::io::events::{CAPACITY, Page, Want};
+
+/// Columns where there is no terminal to ask.
+const WIDTH: usize = 100;
+/// How long one request waits for events; vipd would wait no longer than 30 s.
+const WAIT: Duration = Duration::from_secs(25);
+/// Between attempts while vipd is away.
+const RETRY: Duration = Duration::from_secs(1);
+/// Home; then each line is followed by [`ERASE_LINE`], and the last by [`ERASE_REST`].
+const HOME: &str = "\x1b[H";
+const ERASE_LINE: &str = "\x1b[K";
+const ERASE_REST: &str = "\x1b[J";
+const CLEAR: &str = "\x1b[2J";
+
+fn main() -> ExitCode {
+    let args = Vipctl::parse();
+    let failure = match run(&args) {
+        Ok(status) => return status.into(),
+        // Whoever read our output has enough of it.
+        Err(Failure::Output(e)) if e.kind() == io::ErrorKind::BrokenPipe => {
+            return exit::OK.into();
+        }
+        Err(failure) => failure,
+    };
+    complain(&args.common, &failure.to_string());
+    failure.exit_status().into()
+}
+
+/// Why a command was not done.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("cannot write: {0}")]
+    Output(io::Error),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Failure {
+    fn exit_status(&self) -> u8 {
+        match self {
+            Self::Client(e) if !e.is_refusal() => exit::UNREACHABLE,
+            Self::Client(_) | Self::Output(_) | Self::Other(_) => exit::FAILED,
+        }
+    }
+}
+
+fn run(args: &Vipctl) -> Result<u8, Failure> {
+    let common = &args.common;
+    match &args.command {
+        Command::Status(args) => on_runtime(status(common, args)),
+        Command::Events(args) => on_runtime(events(common, args)),
+        Command::Reload => on_runtime(reload(common)),
+        Command::Check(args) => check(common, args),
+        Command::Schema => print(config::schema().as_bytes()).map(|()| exit::OK),
+        Command::Completions { shell, program } => {
+            print(&cli::completions(*shell, *program)).map(|()| exit::OK)
+        }
+        Command::Man { dir } => man(dir.as_deref()),
+    }
+}
+
+/// Runs until the work is done or the user has enough of it.
+fn on_runtime(work: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::Other(format!("cannot start: {e}")))?;
+    runtime.block_on(async {
+        tokio::select! {
+            done = work => done,
+            Ok(()) = tokio::signal::ctrl_c() => Ok(exit::OK),
+        }
+    })
+}
+
+async fn status(common: &Common, args: &StatusArgs) -> Result<u8, Failure> {
+    let client = Client::new(common.socket());
+    let Some(period) = args.watch else {
+        print(picture(&client.status().await?, common, args)?.as_bytes())?;
+        return Ok(exit::OK);
+    };
+    let is_screen = io::stdout().is_terminal() && !args.json;
+    if is_screen {
+        print(CLEAR.as_bytes())?;
+    }
+    loop {
+        let picture = match client.status().await {
+            Ok(status) => picture(&status, common, args)?,
+            // Somebody who watches wants to see it come back.
+            Err(e) if is_screen => format!("{}\n\n{e}\n", Zoned::now().strftime("%H:%M:%S")),
+            Err(e) => return Err(e.into()),
+        };
+        print(if is_screen { screenful(&picture) } else { picture }.as_bytes())?;
+        tokio::time::sleep(period).await;
+    }
+}
+
+fn picture(status: &Status, common: &Common, args: &StatusArgs) -> Result<String, Failure> {
+    let group = args.group.as_deref();
+    let text = if args.json {
+        json(status, group, args.watch.is_some())
+    } else {
+        view::status(status, group, &view(common, args))
+    };
+    text.ok_or_else(|| {
+        let names: Vec<_> = status.groups.iter().map(|g| g.name.as_str()).collect();
+        let name = group.unwrap_or_default();
+        Failure::Other(format!("there is no group {name}; there is: {}", names.join(", ")))
+    })
+}
+
+fn json(status: &Status, group: Option<&str>, compact: bool) -> Option<String> {
+    let mut status = status.clone();
+    status.groups.retain(|g| group.is_none_or(|name| g.name == name));
+    if group.is_some() && status.groups.is_empty() {
+        return None;
+    }
+    let text = if compact {
+        serde_json::to_string(&status)
+    } else {
+        serde_json::to_string_pretty(&status)
+    };
+    Some(text.expect("a status has only string keys") + "\n")
+}
+
+fn view(common: &Common, args: &StatusArgs) -> View {
+    let color = stdout_color(common.color);
+    View { width: size().0, color, now: Zoned::now(), all: args.all }
+}
+
+/// As much of the picture as the screen has lines, drawn over the last one without flicker.
+fn screenful(picture: &str) -> String {
+    let height = size().1.unwrap_or(usize::MAX).saturating_sub(1).max(1);
+    let mut lines: Vec<_> = picture.lines().take(height).collect();
+    if picture.lines().count() > height {
+        lines.pop();
+        lines.push("... the screen is too small for the rest");
+    }
+    let lines: String = lines.into_iter().flat_map(|l| [l, ERASE_LINE, "\n"]).collect();
+    [HOME, &lines, ERASE_REST].concat()
+}
+
+/// Columns, and lines if there is a terminal.
+fn size() -> (usize, Option<usize>) {
+    if let Some((columns, lines)) = terminal_size::terminal_size_of(io::stdout()) {
+        return (columns.0.into(), Some(lines.0.into()));
+    }
+    let columns = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
+    (columns.unwrap_or(WIDTH), None)
+}
+
+async fn events(common: &Common, args: &EventsArgs) -> Result<u8, Failure> {
+    let client = Client::new(common.socket());
+    let group = args.group.as_deref();
+    let latest = Want { after: None, limit: args.limit, group };
+    let page = client.events(latest, Duration::ZERO).await?;
+    show(&page, common, args)?;
+    if args.follow { follow(&client, page.last, common, args).await } else { Ok(exit::OK) }
+}
+
+/// Shows what comes after `last`, for ever, whether vipd is away for a while or not.
+async fn follow(
+    client: &Client,
+    last: u64,
+    common: &Common,
+    args: &EventsArgs,
+) -> Result<u8, Failure> {
+    let mut want = Want { after: Some(last), limit: CAPACITY, group: args.group.as_deref() };
+    let mut is_away = false;
+    loop {
+        match client.events(want, WAIT).await {
+            Ok(page) => {
+                is_away = false;
+                want.after = Some(page.last);
+                show(&page, common, args)?;
+            }
+            Err(e) => {
+                if !is_away {
+                    complain(common, &format!("{e}\nwaiting for it to come back"));
+                }
+                is_away = true;
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+fn show(page: &Page, common: &Common, args: &EventsArgs) -> Result<(), Failure> {
+    if page.missed > 0 {
+        complain(common, &format!("{} events came too fast and are lost", page.missed));
+    }
+    let zone = jiff::tz::TimeZone::system();
+    let color = stdout_color(common.color);
+    let line = |record| {
+        if args.json { to_json_line(record) } else { view::event(record, &zone, color) }
+    };
+    print(page.events.iter().map(line).collect::<String>().as_bytes())
+}
+
+fn to_json_line(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("an event has only string keys") + "\n"
+}
+
+async fn reload(common: &Common) -> Result<u8, Failure> {
+    let report = match Client::new(common.socket()).reload().await {
+        Err(e) if e.is_refusal() => {
+            let text = format!("vipd refused, and goes on unchanged\n{e}");
+            return Err(Failure::Other(text));
+        }
+        report => report?,
+    };
+    let mut text = report.warnings;
+    if report.changes.is_empty() {
+        text += "nothing changed: the file means what it meant before\n";
+    }
+    for change in report.changes {
+        text += &change;
+        text.push('\n');
+    }
+    print(text.as_bytes())?;
+    Ok(exit::OK)
+}
+
+/// What the daemon would say of the file, and of the files it names; then what it means.
+fn check(common: &Common, args: &CheckArgs) -> Result<u8, Failure> {
+    let color = stdout_color(common.color);
+    let name = args.file.display().to_string();
+    let text = std::fs::read_to_string(&args.file)
+        .map_err(|e| Failure::Other(format!("cannot read {name}: {e}")))?;
+    let (config, mut found) = match config::parse(&text) {
+        Ok(good) => good,
+        Err(mistakes) => {
+            print(config::render(&mistakes, &name, &text, color).as_bytes())?;
+            return Ok(exit::FAILED);
+        }
+    };
+    let mut out = config::render(&found, &name, &text, color);
+    for (path, vips) in config.proxy_files() {
+        // On the host where one checks there need be no proxy.
+        let Ok(text) = std::fs::read_to_string(path) else { continue };
+        let more = config::lint::haproxy(&text, &vips);
+        out += &config::render(&more, &path.display().to_string(), &text, color);
+        found.extend(more);
+    }
+    for line in config.meaning() {
+        out += &line;
+        out.push('\n');
+    }
+    print(out.as_bytes())?;
+    if let Some(node) = &args.node {
+        config.validate_for(node).map_err(|e| Failure::Other(e.to_string()))?;
+    }
+    Ok(if args.strict && !found.is_empty() { exit::FAILED } else { exit::OK })
+}
+
+fn man(dir: Option<&Path>) -> Result<u8, Failure> {
+    let pages = cli::man_pages().map_err(Failure::Output)?;
+    let Some(dir) = dir else {
+        let first = pages.first().map_or(&[][..], |(_, text)| text);
+        return print(first).map(|()| exit::OK);
+    };
+    for (name, text) in pages {
+        let path = dir.join(name);
+        std::fs::create_dir_all(dir)
+            .and_then(|()| std::fs::write(&path, text))
+            .map_err(|e| Failure::Other(format!("cannot write {}: {e}", path.display())))?;
+    }
+    Ok(exit::OK)
+}
+
+/// `println!` would panic when the reader is gone.
+fn print(text: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(text).and_then(|()| out.flush()).map_err(Failure::Output)
+}
+
+fn complain(common: &Common, text: &str) {
+    let color = wants_color(common.color, io::stderr().is_terminal());
+    let (on, off) = if color { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+    // There is nowhere left to say that stderr is closed.
+    let _ = writeln!(io::stderr().lock(), "{on}vipctl:{off} {}", text.trim_end());
+}
+
+fn stdout_color(when: When) -> bool {
+    wants_color(when, io::stdout().is_terminal())
+}
+
+fn wants_color(when: When, is_terminal: bool) -> bool {
+    match when {
+        When::Always => true,
+        When::Never => false,
+        When::Auto => {
+            is_terminal
+                && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+                && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
+        }
+    }
+}

@@ -1,12 +1,69 @@
 //! TOML to values. PURE: text in, [`Config`] or every mistake out.
 //!
-//! A [`Config`] is valid by construction: whoever holds one need not check it again.
+//! A [`Config`] is valid by construction: whoever holds one need not check it again. The keys are
+//! described once, in `keys`; `walk` holds the document against them, `read` takes the values out,
+//! `check` holds them against each other, and `lower` fills in the defaults.
+
+mod check;
+mod diag;
+mod form;
+mod host;
+mod keys;
+pub mod lint;
+mod lower;
+mod meaning;
+mod read;
+mod schema;
+mod syntax;
+mod walk;
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use toml::de::DeTable;
+
 use crate::types::{Centis, Family, Priority, Version, VrId};
+
+pub use diag::{Diagnostic, Severity, Span, exit_code, position, render};
+pub use form::{PasswordError, password};
+pub use host::HostError;
+pub use schema::{reference, schema};
+
+/// Nothing anybody writes by hand is longer, in bytes.
+const LONGEST: usize = 4 << 20;
+
+/// Reads a configuration file.
+///
+/// With the configuration come the warnings, in the order of the file.
+///
+/// # Errors
+/// Every mistake and every warning, in the order of the file; at least one is an error.
+pub fn parse(text: &str) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
+    if text.len() > LONGEST {
+        return Err(vec![Diagnostic::error(0..0, "the file is longer than 4 MiB")]);
+    }
+    let (doc, syntax) = DeTable::parse_recoverable(text);
+    let mut walk = walk::Walk { text, broken: !syntax.is_empty(), found: Vec::new() };
+    walk.table(&keys::FILE, doc.get_ref(), &(0..0));
+    let mut found = walk.found;
+    let mut config = None;
+    if syntax.is_empty() {
+        let file = read::file(doc.get_ref());
+        found.extend(check::check(&file));
+        config = lower::config(file);
+    } else {
+        found = syntax::beside(syntax, found, text);
+    }
+    let mut found: Vec<_> = found.into_iter().map(|d| d.fit(text)).collect();
+    found.sort_by_key(|d| (d.span.start, d.severity));
+    match config {
+        Some(config) if found.iter().all(|d| d.severity == Severity::Warning) => {
+            Ok((config, found))
+        }
+        _ => Err(found),
+    }
+}
 
 /// One cluster's configuration, the same on every node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +165,7 @@ pub enum Checksum {
 /// How adverts travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// To 224.0.0.18 and ff02::12.
+    /// To 224.0.0.18 and `ff02::12`.
     Multicast,
     /// To every other node and router, and accepted only from them.
     Unicast {
@@ -141,6 +198,8 @@ pub struct Address {
     pub advertise: bool,
     /// IPv6: whether the host may choose it as a source address by itself.
     pub preferred: bool,
+    /// Whether vipd added it: the link-local address of the virtual router.
+    pub derived: bool,
 }
 
 /// When gratuitous ARP and unsolicited NA are sent after an address came.
@@ -159,6 +218,8 @@ pub struct Proxy {
     pub what: ProxyKind,
     /// When it runs.
     pub run: Run,
+    /// HAProxy's configuration, for [`lint::haproxy`].
+    pub config: Option<PathBuf>,
     /// How long it may take to start.
     pub start_timeout: Duration,
     /// How long it may take to stop before it is killed.

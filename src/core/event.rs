@@ -128,6 +128,8 @@ pub enum Action {
     Proxy(u16, ProxyOrder),
     /// Something to tell: kept, logged, and served as an event.
     Note(Note),
+    /// The configuration of [`Event::Reload`] is in force; these lines say what changed.
+    Reloaded(Vec<String>),
     /// Everything is given up: end the process.
     Exit,
 }
@@ -170,6 +172,8 @@ pub struct PortSpec {
     pub v4: Option<std::net::Ipv4Addr>,
     /// IPv6 adverts: our source address.
     pub v6: Option<std::net::Ipv6Addr>,
+    /// Virtual addresses whose ARP claims by others are to be reported.
+    pub watch: Vec<IpAddr>,
 }
 
 /// An address to add or delete.

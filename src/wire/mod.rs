@@ -6,4 +6,5 @@
 //!   and what is heard in answer.
 
 pub mod announce;
+mod checksum;
 pub mod vrrp;

@@ -1,0 +1,25 @@
+//! Values to text for people. PURE: the time, the width and the taste are arguments.
+
+mod events;
+mod groups;
+mod status;
+mod text;
+mod time;
+
+use jiff::Zoned;
+
+pub use events::event;
+pub use status::status;
+
+/// How to show things.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Columns there are.
+    pub width: usize,
+    /// Whether escape sequences for colour are understood.
+    pub color: bool,
+    /// Wall-clock time of the snapshot, in the zone of whoever reads it.
+    pub now: Zoned,
+    /// Every address, however many.
+    pub all: bool,
+}

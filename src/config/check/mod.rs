@@ -1,0 +1,26 @@
+//! What no key can tell alone: values held against each other.
+
+mod addresses;
+mod group;
+mod nodes;
+mod proxy;
+
+use super::diag::Diagnostic;
+use super::read::File;
+
+pub(super) use nodes::{assign, overrides, same_host, short};
+
+/// Every mistake between values.
+pub(super) fn check(file: &File) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    nodes::check(file, &mut found);
+    for group in &file.groups {
+        group::check(file, group, &mut found);
+        addresses::check(file, group, &mut found);
+        proxy::check(group, &mut found);
+    }
+    group::between(&file.groups, &mut found);
+    addresses::between(&file.groups, &mut found);
+    proxy::between(&file.groups, &mut found);
+    found
+}

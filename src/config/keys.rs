@@ -1,0 +1,569 @@
+//! Every key of the file, once: the walker, the JSON schema and the reference are made of this.
+
+use super::form::{
+    Form, HOST, INTERFACE, LABEL, LINK_LOCAL, NAME, NODE_IP, NODE_IP6, PATH, SECRET, UNIT, USER,
+    VIRTUAL, WORD,
+};
+
+/// A table of the file.
+#[derive(Debug)]
+pub(super) struct Table {
+    /// How it is written in the file.
+    pub(super) header: &'static str,
+    /// What it is for, as a sentence.
+    pub(super) doc: &'static str,
+    /// Its keys, in the order of the reference.
+    pub(super) keys: &'static [Key],
+}
+
+impl Table {
+    pub(super) fn key(&self, name: &str) -> Option<&'static Key> {
+        self.keys.iter().find(|k| k.name == name)
+    }
+}
+
+/// A key of a table.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) need: Need,
+    /// A value, as TOML.
+    pub(super) example: &'static str,
+    /// What it says, as a sentence.
+    pub(super) doc: &'static str,
+}
+
+/// What happens without the key.
+#[derive(Debug)]
+pub(super) enum Need {
+    /// The file is refused.
+    Required,
+    /// There is nothing, or what the words say.
+    Optional(&'static str),
+    /// It has this value, as TOML.
+    Default(&'static str),
+}
+
+/// What a value must be.
+#[derive(Debug)]
+pub(super) enum Kind {
+    Text(&'static Form),
+    Bool,
+    Int {
+        min: u32,
+        max: u32,
+    },
+    /// A time, in milliseconds; or the word `never`.
+    Time {
+        min: u64,
+        max: u64,
+        never: bool,
+    },
+    Choice(&'static [&'static str]),
+    List {
+        of: &'static Kind,
+        min: usize,
+        max: usize,
+    },
+    /// One text, or a table that says more about it.
+    Either(&'static Form, &'static Table),
+    /// Any key, named as described, with such values.
+    Map {
+        name: &'static str,
+        of: &'static Kind,
+    },
+    Table(&'static Table),
+    Tables {
+        of: &'static Table,
+        max: usize,
+    },
+}
+
+const HOUR: u64 = 3_600_000;
+const PRIORITY: Kind = Kind::Int { min: 1, max: 255 };
+/// Slots and groups are counted in 16 bits.
+const MANY: usize = 65_535;
+
+const fn time(min: u64, max: u64) -> Kind {
+    Kind::Time { min, max, never: false }
+}
+
+const fn text(form: &'static Form) -> Kind {
+    Kind::Text(form)
+}
+
+/// The file.
+pub(super) static FILE: Table = Table {
+    header: "the file",
+    doc: "One file, byte-identical on every node.",
+    keys: &[
+        Key {
+            name: "cluster",
+            kind: Kind::Table(&CLUSTER),
+            need: Need::Required,
+            example: "{ name = \"lb\" }",
+            doc: "What all nodes share.",
+        },
+        Key {
+            name: "node",
+            kind: Kind::Tables { of: &NODE, max: 16 },
+            need: Need::Required,
+            example: "[{ name = \"hap1\", address = \"192.168.34.132\" }]",
+            doc: "Each host that runs vipd, the preferred one first.",
+        },
+        Key {
+            name: "group",
+            kind: Kind::Tables { of: &GROUP, max: MANY },
+            need: Need::Required,
+            example: "[{ name = \"postgres\", vrid = 85, addresses = [\"192.168.34.85/24\"] }]",
+            doc: "What moves together: addresses and their proxy.",
+        },
+    ],
+};
+
+/// `[cluster]`
+pub(super) static CLUSTER: Table = Table {
+    header: "[cluster]",
+    doc: "What all nodes share.",
+    keys: &[
+        Key {
+            name: "name",
+            kind: text(&NAME),
+            need: Need::Required,
+            example: "\"lb\"",
+            doc: "The cluster's name, in logs, metrics and events.",
+        },
+        Key {
+            name: "secret",
+            kind: text(&SECRET),
+            need: Need::Optional("none"),
+            example: "\"/etc/vipd/secret\"",
+            doc: "File with the cluster's key. Reserved for `safety = \"lease\"`; not read by this \
+                  release.",
+        },
+    ],
+};
+
+/// `[[node]]`
+pub(super) static NODE: Table = Table {
+    header: "[[node]]",
+    doc: "A host that runs vipd; a host finds its own by its short or full host name.",
+    keys: &[
+        Key {
+            name: "name",
+            kind: text(&HOST),
+            need: Need::Required,
+            example: "\"hap1\"",
+            doc: "Its host name, short or full.",
+        },
+        Key {
+            name: "address",
+            kind: text(&NODE_IP),
+            need: Need::Required,
+            example: "\"192.168.34.132\"",
+            doc: "Its own fixed address: the source of its adverts, and how it is recognised.",
+        },
+        Key {
+            name: "address6",
+            kind: text(&NODE_IP6),
+            need: Need::Optional("none"),
+            example: "\"2001:db8:34::132\"",
+            doc: "Its fixed IPv6 address beside an IPv4 `address`; needed for IPv6 unicast.",
+        },
+        Key {
+            name: "priority",
+            kind: PRIORITY,
+            need: Need::Optional("150 for the first node, then 10 less than the node above"),
+            example: "150",
+            doc: "1 to 254; the highest live one is preferred. 255 is for the owner of an address.",
+        },
+    ],
+};
+
+/// `[[group]]`
+pub(super) static GROUP: Table = Table {
+    header: "[[group]]",
+    doc: "Addresses that move together with their proxy: a virtual router in each family.",
+    keys: &[
+        Key {
+            name: "name",
+            kind: text(&NAME),
+            need: Need::Required,
+            example: "\"postgres\"",
+            doc: "Unique name, in commands, logs and metrics.",
+        },
+        Key {
+            name: "vrid",
+            kind: Kind::Int { min: 1, max: 255 },
+            need: Need::Required,
+            example: "85",
+            doc: "Virtual router identifier, 1 to 255, unique on the link.",
+        },
+        Key {
+            name: "addresses",
+            kind: Kind::List { of: &Kind::Either(&VIRTUAL, &ADDRESS), min: 1, max: MANY },
+            need: Need::Required,
+            example: "[\"192.168.34.85/24\"]",
+            doc: "The virtual addresses, each with its prefix length, or a table that says more.",
+        },
+        Key {
+            name: "safety",
+            kind: Kind::Choice(&["vrrp", "lease", "lease+fence"]),
+            need: Need::Optional("\"vrrp\" with one or two nodes; must be written with more"),
+            example: "\"vrrp\"",
+            doc: "What a holder must prove: nothing beyond VRRP. \"lease\" and \"lease+fence\" are \
+                  not in this release.",
+        },
+        Key {
+            name: "interface",
+            kind: text(&INTERFACE),
+            need: Need::Optional("the interface that carries the node's address"),
+            example: "\"eth0\"",
+            doc: "Where adverts are sent and addresses are put.",
+        },
+        Key {
+            name: "version",
+            kind: Kind::Int { min: 2, max: 3 },
+            need: Need::Default("3"),
+            example: "3",
+            doc: "VRRP version: 3 (RFC 9568), or 2 (RFC 3768; IPv4 only).",
+        },
+        Key {
+            name: "interval",
+            kind: time(10, 255_000),
+            need: Need::Default("\"100ms\""),
+            example: "\"100ms\"",
+            doc: "Time between adverts; a dead holder is replaced after 3 of them. Version 3: a \
+                  multiple of 10 ms up to 40.95 s. Version 2: whole seconds, default \"1s\".",
+        },
+        Key {
+            name: "priorities",
+            kind: Kind::Map { name: "node", of: &PRIORITY },
+            need: Need::Default("{}"),
+            example: "{ hap2 = 200 }",
+            doc: "Priorities for this group only, by node name.",
+        },
+        Key {
+            name: "preempt",
+            kind: Kind::Bool,
+            need: Need::Default("false"),
+            example: "true",
+            doc: "Whether a node of higher priority takes the addresses from a healthy holder.",
+        },
+        Key {
+            name: "preempt-delay",
+            kind: time(0, HOUR),
+            need: Need::Default("\"0s\""),
+            example: "\"30s\"",
+            doc: "How long a lower holder is left alone before it is preempted.",
+        },
+        Key {
+            name: "start-delay",
+            kind: time(0, HOUR),
+            need: Need::Default("\"0s\""),
+            example: "\"10s\"",
+            doc: "How long to only listen after start and after carrier came.",
+        },
+        Key {
+            name: "checksum",
+            kind: Kind::Choice(&["auto", "rfc9568", "pseudo"]),
+            need: Need::Default("\"auto\""),
+            example: "\"pseudo\"",
+            doc: "Checksum of version 3 IPv4 adverts: \"rfc9568\" (message only), \"pseudo\" \
+                  (keepalived's and FRR's default), \"auto\" (the peer's). Both are accepted.",
+        },
+        Key {
+            name: "transport",
+            kind: Kind::Choice(&["multicast", "unicast"]),
+            need: Need::Default("\"multicast\""),
+            example: "\"unicast\"",
+            doc: "How adverts travel; unicast ones go to, and come from, the other nodes and \
+                  `routers` only.",
+        },
+        Key {
+            name: "min-ttl",
+            kind: Kind::Int { min: 1, max: 255 },
+            need: Need::Default("255"),
+            example: "254",
+            doc: "Unicast: the least TTL of an accepted advert; 255 is the same link, 254 allows \
+                  one router between.",
+        },
+        Key {
+            name: "routers",
+            kind: Kind::Tables { of: &ROUTER, max: 64 },
+            need: Need::Default("[]"),
+            example: "[{ name = \"gw1\", address = \"192.168.34.2\" }]",
+            doc: "VRRP routers of other makes in the same virtual router.",
+        },
+        Key {
+            name: "password-file",
+            kind: text(&SECRET),
+            need: Need::Optional("no authentication"),
+            example: "\"/etc/vipd/postgres.password\"",
+            doc: "Version 2: file with the simple-text password, 1 to 8 bytes.",
+        },
+        Key {
+            name: "link-local",
+            kind: text(&LINK_LOCAL),
+            need: Need::Optional("with IPv6 addresses, fe80::200:5eff:fe00:2XX, XX being the VRID"),
+            example: "\"fe80::200:5eff:fe00:255\"",
+            doc: "The virtual router's IPv6 link-local address, the first in its adverts.",
+        },
+        Key {
+            name: "restore-limit",
+            kind: Kind::Int { min: 0, max: 6000 },
+            need: Need::Default("10"),
+            example: "10",
+            doc: "How often per minute an address that somebody else deletes is put back before \
+                  it is a fault.",
+        },
+        Key {
+            name: "announce",
+            kind: Kind::Table(&ANNOUNCE),
+            need: Need::Optional("the defaults below"),
+            example: "{ refresh = \"never\" }",
+            doc: "When neighbours are told where the addresses are.",
+        },
+        Key {
+            name: "proxy",
+            kind: Kind::Table(&PROXY),
+            need: Need::Optional("no proxy"),
+            example: "{ unit = \"haproxy.service\" }",
+            doc: "The proxy behind the addresses.",
+        },
+    ],
+};
+
+/// An address that needs more than its text.
+pub(super) static ADDRESS: Table = Table {
+    header: "an entry of `addresses`",
+    doc: "An address that needs more than its text.",
+    keys: &[
+        Key {
+            name: "address",
+            kind: text(&VIRTUAL),
+            need: Need::Required,
+            example: "\"192.168.34.86/24\"",
+            doc: "The address with its prefix length.",
+        },
+        Key {
+            name: "interface",
+            kind: text(&INTERFACE),
+            need: Need::Optional("the group's"),
+            example: "\"eth1\"",
+            doc: "Interface to put it on.",
+        },
+        Key {
+            name: "label",
+            kind: text(&LABEL),
+            need: Need::Optional("none"),
+            example: "\"eth1:vip\"",
+            doc: "IPv4: interface label, at most 15 bytes, beginning with the interface's name.",
+        },
+        Key {
+            name: "advertise",
+            kind: Kind::Bool,
+            need: Need::Default("true"),
+            example: "false",
+            doc: "Whether adverts carry it; what does not fit into one is never carried.",
+        },
+        Key {
+            name: "preferred",
+            kind: Kind::Bool,
+            need: Need::Default("false"),
+            example: "true",
+            doc: "IPv6: whether the host may choose it as the source of its own connections.",
+        },
+    ],
+};
+
+/// An entry of `routers`.
+pub(super) static ROUTER: Table = Table {
+    header: "an entry of `routers`",
+    doc: "A VRRP router of another make.",
+    keys: &[
+        Key {
+            name: "name",
+            kind: text(&NAME),
+            need: Need::Optional("its address"),
+            example: "\"gw1\"",
+            doc: "What to call it.",
+        },
+        Key {
+            name: "address",
+            kind: text(&NODE_IP),
+            need: Need::Required,
+            example: "\"192.168.34.2\"",
+            doc: "The source of its adverts.",
+        },
+    ],
+};
+
+/// `[group.announce]`
+pub(super) static ANNOUNCE: Table = Table {
+    header: "[group.announce]",
+    doc: "When gratuitous ARP and unsolicited neighbour advertisements are sent.",
+    keys: &[
+        Key {
+            name: "schedule",
+            kind: Kind::List { of: &time(0, HOUR), min: 1, max: 32 },
+            need: Need::Default("[\"0ms\", \"10ms\", \"50ms\", \"250ms\", \"1100ms\", \"3s\"]"),
+            example: "[\"0ms\", \"100ms\", \"1s\"]",
+            doc: "Times after an address came, ascending, the first \"0ms\".",
+        },
+        Key {
+            name: "refresh",
+            kind: Kind::Time { min: 1000, max: 24 * HOUR, never: true },
+            need: Need::Default("\"60s\""),
+            example: "\"never\"",
+            doc: "How often after that, or \"never\".",
+        },
+    ],
+};
+
+/// `[group.proxy]`
+pub(super) static PROXY: Table = Table {
+    header: "[group.proxy]",
+    doc: "The proxy behind the addresses: either a `unit` or a `command`.",
+    keys: &[
+        Key {
+            name: "unit",
+            kind: text(&UNIT),
+            need: Need::Optional("none"),
+            example: "\"haproxy.service\"",
+            doc: "A systemd unit to watch, start and stop.",
+        },
+        Key {
+            name: "command",
+            kind: Kind::List { of: &text(&WORD), min: 1, max: 256 },
+            need: Need::Optional("none"),
+            example: "[\"/usr/sbin/haproxy\", \"-db\", \"-f\", \"/etc/haproxy/haproxy.cfg\"]",
+            doc: "A program and its arguments to run in the foreground; no shell.",
+        },
+        Key {
+            name: "user",
+            kind: text(&USER),
+            need: Need::Optional("vipd's own"),
+            example: "\"haproxy\"",
+            doc: "User that runs `command`.",
+        },
+        Key {
+            name: "run",
+            kind: Kind::Choice(&["always", "active"]),
+            need: Need::Default("\"always\""),
+            example: "\"active\"",
+            doc: "On every node all the time, or only where the addresses are.",
+        },
+        Key {
+            name: "config",
+            kind: text(&PATH),
+            need: Need::Optional(
+                "/etc/haproxy/haproxy.cfg for haproxy.service, what follows `-f` for a haproxy \
+                 command",
+            ),
+            example: "\"/etc/haproxy/haproxy.cfg\"",
+            doc: "HAProxy's configuration, read only to warn about binds that would fail.",
+        },
+        Key {
+            name: "start-timeout",
+            kind: time(100, HOUR),
+            need: Need::Default("\"30s\""),
+            example: "\"30s\"",
+            doc: "How long it may take to start.",
+        },
+        Key {
+            name: "stop-timeout",
+            kind: time(100, HOUR),
+            need: Need::Default("\"30s\""),
+            example: "\"30s\"",
+            doc: "How long it may take to stop before it is killed.",
+        },
+        Key {
+            name: "restarts",
+            kind: Kind::Int { min: 0, max: 1000 },
+            need: Need::Default("3"),
+            example: "3",
+            doc: "How often it is restarted within `restart-window` before the node yields.",
+        },
+        Key {
+            name: "restart-window",
+            kind: time(1000, 24 * HOUR),
+            need: Need::Default("\"10m\""),
+            example: "\"10m\"",
+            doc: "The time in which `restarts` count.",
+        },
+    ],
+};
+
+/// All tables, in the order of the reference.
+pub(super) static TABLES: [&Table; 7] =
+    [&CLUSTER, &NODE, &GROUP, &ADDRESS, &ROUTER, &ANNOUNCE, &PROXY];
+
+/// Keys people know from elsewhere, and what to write here. In lower case with `-`.
+pub(super) static FOREIGN: &[(&str, &str)] = &[
+    ("virtual-router-id", "write `vrid = 85`"),
+    ("advert-int", "write `interval = \"1s\"`"),
+    ("advertisement-interval", "write `interval = \"1s\"`"),
+    ("virtual-ipaddress", "write `addresses = [\"192.168.34.85/24\"]`"),
+    (
+        "virtual-ipaddress-excluded",
+        "write `{ address = \"...\", advertise = false }` in `addresses`",
+    ),
+    ("vip", "write `addresses = [\"192.168.34.85/24\"]`"),
+    ("vips", "write `addresses = [\"192.168.34.85/24\"]`"),
+    ("ip", "write `address = \"192.168.34.132\"`"),
+    ("hostname", "write `name = \"hap1\"`"),
+    ("host", "write `name = \"hap1\"`"),
+    ("id", "write `vrid = 85`"),
+    ("nopreempt", "write `preempt = false`, which is the default"),
+    ("state", "leave it out: nodes elect the holder; `priority` says who is preferred"),
+    ("weight", "write `priority`; bad health always gives the addresses up"),
+    ("use-vmac", "leave it out: vipd uses the interface's own hardware address"),
+    ("accept", "leave it out: the holder always accepts what is sent to its addresses"),
+    ("strict", "leave it out: vipd follows RFC 9568"),
+    ("dev", "write `interface = \"eth0\"`"),
+    ("device", "write `interface = \"eth0\"`"),
+    ("nic", "write `interface = \"eth0\"`"),
+    ("unicast", "write `transport = \"unicast\"`"),
+    (
+        "unicast-peer",
+        "write `transport = \"unicast\"`; the peers are the other nodes and `routers`",
+    ),
+    ("unicast-src-ip", "leave it out: the source is the node's `address`"),
+    ("peers", "write `routers = [{ address = \"192.168.34.2\" }]`; nodes are peers already"),
+    ("garp-master-delay", "write `schedule` under `[group.announce]`"),
+    ("garp-master-repeat", "write `schedule` under `[group.announce]`"),
+    ("garp-master-refresh", "write `refresh = \"60s\"` under `[group.announce]`"),
+    ("timeout", "write `start-timeout` or `stop-timeout`"),
+    ("exec", "write `command = [\"/usr/sbin/haproxy\", \"-db\"]`"),
+    ("service", "write `unit = \"haproxy.service\"`"),
+];
+
+/// Keys that would hold a secret in the shared file.
+pub(super) static INLINE_SECRETS: &[&str] = &[
+    "password",
+    "passwd",
+    "pass",
+    "auth-pass",
+    "auth-password",
+    "authentication",
+    "auth",
+    "key",
+    "psk",
+    "token",
+];
+
+/// Tables and keys that later releases will have.
+pub(super) static LATER: &[&str] = &[
+    "check",
+    "checks",
+    "fence",
+    "fencing",
+    "witness",
+    "routes",
+    "hook",
+    "hooks",
+    "track-script",
+    "track-process",
+];

@@ -1,0 +1,288 @@
+//! The document as spanned values. Says nothing: what is not as it must be, [`super::walk`] told.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::diag::Span;
+use super::form;
+use super::walk::integer;
+use crate::types::{Priority, Version, VrId};
+
+/// A value and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct At<T> {
+    pub(super) at: Span,
+    pub(super) value: T,
+}
+
+/// The file; `None` and missing entries are what was absent or refused.
+#[derive(Debug, Default)]
+pub(super) struct File {
+    pub(super) cluster: Option<At<String>>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) groups: Vec<Group>,
+}
+
+/// `[[node]]`
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) at: Span,
+    pub(super) name: Option<At<String>>,
+    pub(super) address: Option<At<IpAddr>>,
+    pub(super) address6: Option<At<Ipv6Addr>>,
+    pub(super) priority: Option<At<Priority>>,
+}
+
+/// `[[group]]`
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) at: Span,
+    pub(super) name: Option<At<String>>,
+    pub(super) vrid: Option<At<VrId>>,
+    pub(super) addresses: Vec<Address>,
+    pub(super) safety: Option<At<String>>,
+    pub(super) interface: Option<At<String>>,
+    pub(super) version: Option<At<Version>>,
+    pub(super) interval: Option<At<Duration>>,
+    pub(super) priorities: Vec<(At<String>, At<Priority>)>,
+    pub(super) preempt: Option<At<bool>>,
+    pub(super) preempt_delay: Option<At<Duration>>,
+    pub(super) start_delay: Option<At<Duration>>,
+    pub(super) checksum: Option<At<String>>,
+    pub(super) transport: Option<At<String>>,
+    pub(super) min_ttl: Option<At<u8>>,
+    pub(super) routers: Vec<Router>,
+    pub(super) password_file: Option<At<String>>,
+    pub(super) link_local: Option<At<Ipv6Addr>>,
+    pub(super) restore_limit: Option<At<u32>>,
+    pub(super) schedule: Option<At<Vec<At<Duration>>>>,
+    pub(super) refresh: Option<Refresh>,
+    pub(super) proxy: Option<Proxy>,
+}
+
+/// How often announcements are repeated.
+#[derive(Debug)]
+pub(super) enum Refresh {
+    Never,
+    Every(Duration),
+}
+
+/// An entry of `routers`.
+#[derive(Debug)]
+pub(super) struct Router {
+    pub(super) name: Option<At<String>>,
+    pub(super) address: At<IpAddr>,
+}
+
+/// An entry of `addresses`.
+#[derive(Debug)]
+pub(super) struct Address {
+    pub(super) at: Span,
+    pub(super) ip: IpAddr,
+    pub(super) prefix: u8,
+    pub(super) interface: Option<At<String>>,
+    pub(super) label: Option<At<String>>,
+    pub(super) advertise: Option<At<bool>>,
+    pub(super) preferred: Option<At<bool>>,
+}
+
+/// `[group.proxy]`
+#[derive(Debug)]
+pub(super) struct Proxy {
+    pub(super) at: Span,
+    /// Whether there is a `unit` or a `command`, be it refused.
+    pub(super) named: bool,
+    pub(super) unit: Option<At<String>>,
+    pub(super) command: Option<At<Vec<At<String>>>>,
+    pub(super) user: Option<At<String>>,
+    pub(super) run: Option<At<String>>,
+    pub(super) config: Option<At<String>>,
+    pub(super) start_timeout: Option<At<Duration>>,
+    pub(super) stop_timeout: Option<At<Duration>>,
+    pub(super) restarts: Option<At<u32>>,
+    pub(super) restart_window: Option<At<Duration>>,
+}
+
+/// A table under its keys.
+struct View<'d>(&'d DeTable<'d>);
+
+impl<'d> View<'d> {
+    fn value(&self, key: &str) -> Option<&'d Spanned<DeValue<'d>>> {
+        self.0.get(key)
+    }
+
+    /// Where the key itself stands.
+    fn key_at(&self, key: &str) -> Span {
+        self.0.get_key_value(key).map_or(0..0, |(k, _)| k.span())
+    }
+
+    fn with<T>(&self, key: &str, read: impl Fn(&DeValue<'_>) -> Option<T>) -> Option<At<T>> {
+        let value = self.value(key)?;
+        Some(At { at: value.span(), value: read(value.get_ref())? })
+    }
+
+    fn text(&self, key: &str) -> Option<At<String>> {
+        self.with(key, |v| v.as_str().map(str::to_owned))
+    }
+
+    fn flag(&self, key: &str) -> Option<At<bool>> {
+        self.with(key, |v| if let DeValue::Boolean(b) = v { Some(*b) } else { None })
+    }
+
+    fn int<T: TryFrom<i64>>(&self, key: &str) -> Option<At<T>> {
+        self.with(key, |v| T::try_from(integer(v)?).ok())
+    }
+
+    fn time(&self, key: &str) -> Option<At<Duration>> {
+        self.with(key, |v| form::time(v.as_str()?).ok())
+    }
+
+    fn view(&self, key: &str) -> Option<View<'d>> {
+        self.value(key).and_then(|v| v.get_ref().as_table()).map(View)
+    }
+
+    /// The tables of a list, with the span of each header.
+    fn tables(&self, key: &str) -> Vec<(Span, View<'d>)> {
+        let list = self.value(key).and_then(|v| v.get_ref().as_array());
+        let each = list.into_iter().flat_map(|l| l.iter());
+        each.filter_map(|v| Some((v.span(), View(v.get_ref().as_table()?)))).collect()
+    }
+}
+
+/// Reads the document.
+pub(super) fn file(doc: &DeTable<'_>) -> File {
+    let root = View(doc);
+    File {
+        cluster: root.view("cluster").and_then(|c| c.text("name")),
+        nodes: root.tables("node").into_iter().map(|(at, v)| node(at, &v)).collect(),
+        groups: root.tables("group").into_iter().map(|(at, v)| group(at, &v)).collect(),
+    }
+}
+
+fn node(at: Span, v: &View<'_>) -> Node {
+    Node {
+        at,
+        name: v.text("name"),
+        address: v.with("address", |v| form::node_ip(v.as_str()?).ok()),
+        address6: v.with("address6", |v| form::node_ip6(v.as_str()?).ok()),
+        priority: v.with("priority", priority),
+    }
+}
+
+fn priority(value: &DeValue<'_>) -> Option<Priority> {
+    u8::try_from(integer(value)?).ok().filter(|p| *p > 0).map(Priority)
+}
+
+fn group(at: Span, v: &View<'_>) -> Group {
+    let announce = v.view("announce");
+    Group {
+        at,
+        name: v.text("name"),
+        vrid: v.with("vrid", |v| VrId::new(u8::try_from(integer(v)?).ok()?)),
+        addresses: addresses(v),
+        safety: v.with("safety", |v| Some(v.as_str().unwrap_or_default().to_owned())),
+        interface: v.text("interface"),
+        version: v.with("version", |v| Version::try_from(u8::try_from(integer(v)?).ok()?).ok()),
+        interval: v.time("interval"),
+        priorities: priorities(v),
+        preempt: v.flag("preempt"),
+        preempt_delay: v.time("preempt-delay"),
+        start_delay: v.time("start-delay"),
+        checksum: v.text("checksum"),
+        transport: v.text("transport"),
+        min_ttl: v.int("min-ttl"),
+        routers: v.tables("routers").iter().filter_map(|(_, v)| router(v)).collect(),
+        password_file: v.text("password-file"),
+        link_local: v.with("link-local", |v| form::link_local(v.as_str()?).ok()),
+        restore_limit: v.int("restore-limit"),
+        schedule: announce.as_ref().and_then(schedule),
+        refresh: announce.and_then(|a| refresh(&a)),
+        proxy: v.view("proxy").map(|p| {
+            let header = v.value("proxy").map_or_else(|| v.key_at("proxy"), Spanned::span);
+            proxy(header, &p)
+        }),
+    }
+}
+
+fn priorities(v: &View<'_>) -> Vec<(At<String>, At<Priority>)> {
+    let Some(View(map)) = v.view("priorities") else { return Vec::new() };
+    let mut all: Vec<_> = map
+        .iter()
+        .filter_map(|(name, value)| {
+            let name = At { at: name.span(), value: name.get_ref().to_string() };
+            Some((name, At { at: value.span(), value: priority(value.get_ref())? }))
+        })
+        .collect();
+    all.sort_by_key(|(name, _)| name.at.start);
+    all
+}
+
+fn router(v: &View<'_>) -> Option<Router> {
+    Some(Router {
+        name: v.text("name"),
+        address: v.with("address", |v| form::node_ip(v.as_str()?).ok())?,
+    })
+}
+
+fn addresses(v: &View<'_>) -> Vec<Address> {
+    let list = v.value("addresses").and_then(|v| v.get_ref().as_array());
+    list.into_iter().flat_map(|l| l.iter()).filter_map(address).collect()
+}
+
+fn address(value: &Spanned<DeValue<'_>>) -> Option<Address> {
+    let bare = |at: Span, text: &str| {
+        let (ip, prefix) = form::cidr(text).ok()?;
+        let (interface, label, advertise, preferred) = (None, None, None, None);
+        Some(Address { at, ip, prefix, interface, label, advertise, preferred })
+    };
+    let Some(table) = value.get_ref().as_table() else {
+        return bare(value.span(), value.get_ref().as_str()?);
+    };
+    let v = View(table);
+    let text = v.text("address")?;
+    Some(Address {
+        interface: v.text("interface"),
+        label: v.text("label"),
+        advertise: v.flag("advertise"),
+        preferred: v.flag("preferred"),
+        ..bare(text.at, &text.value)?
+    })
+}
+
+fn schedule(v: &View<'_>) -> Option<At<Vec<At<Duration>>>> {
+    v.with("schedule", |v| {
+        let each = v.as_array()?.iter();
+        each.map(|t| Some(At { at: t.span(), value: form::time(t.get_ref().as_str()?).ok()? }))
+            .collect()
+    })
+}
+
+fn refresh(v: &View<'_>) -> Option<Refresh> {
+    match v.text("refresh")?.value.as_str() {
+        "never" => Some(Refresh::Never),
+        other => form::time(other).ok().map(Refresh::Every),
+    }
+}
+
+fn proxy(at: Span, v: &View<'_>) -> Proxy {
+    Proxy {
+        at,
+        named: v.value("unit").or(v.value("command")).is_some(),
+        unit: v.text("unit"),
+        command: v.with("command", |v| {
+            let each = v.as_array()?.iter();
+            each.map(|w| Some(At { at: w.span(), value: w.get_ref().as_str()?.to_owned() }))
+                .collect()
+        }),
+        user: v.text("user"),
+        run: v.text("run"),
+        config: v.text("config"),
+        start_timeout: v.time("start-timeout"),
+        stop_timeout: v.time("stop-timeout"),
+        restarts: v.int("restarts"),
+        restart_window: v.time("restart-window"),
+    }
+}

@@ -1,0 +1,159 @@
+//! What packets told lately: each sign lasts a minute after it was last seen, and is told once.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::types::Instant;
+use crate::wire::vrrp::ParseError;
+
+/// How long a sign lasts after it was last seen.
+pub(crate) const LASTS: Duration = Duration::from_mins(1);
+/// The least time between two lines about dropped packets.
+const DROPS_EVERY: Duration = Duration::from_secs(1);
+
+/// One kind of evidence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sign {
+    seen: Option<Seen>,
+}
+
+/// When and by whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) since: Instant,
+    pub(crate) last: Instant,
+    pub(crate) from: IpAddr,
+}
+
+impl Sign {
+    /// Records it; `true` if it is news.
+    pub(crate) fn see(&mut self, now: Instant, from: IpAddr) -> bool {
+        match &mut self.seen {
+            Some(seen) if now <= seen.last + LASTS && seen.from == from => {
+                seen.last = now;
+                false
+            }
+            seen => {
+                *seen = Some(Seen { since: now, last: now, from });
+                true
+            }
+        }
+    }
+
+    /// The evidence, while it lasts.
+    pub(crate) fn now(&self, now: Instant) -> Option<Seen> {
+        self.seen.filter(|s| now <= s.last + LASTS)
+    }
+}
+
+/// Everything packets told a group.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Signs {
+    /// Another router was Active at the same time and lost.
+    pub(crate) rival: Sign,
+    /// A router that is neither a node nor a configured router.
+    pub(crate) foreign: Sign,
+    /// Somebody sends from our own address.
+    pub(crate) duplicate: Sign,
+    /// Somebody else also says it owns the addresses.
+    pub(crate) owner: Sign,
+    /// An Active router with our own priority.
+    pub(crate) equal: Sign,
+    /// An accepted advert with another list of addresses.
+    pub(crate) list: Sign,
+    /// An accepted advert with another interval than configured here.
+    pub(crate) interval: Sign,
+    /// An IPv6 advert whose first address is not link-local.
+    pub(crate) first: Sign,
+    /// Another machine answers ARP or ND for an address held here.
+    pub(crate) conflict: Sign,
+    /// The last reason a packet was dropped.
+    pub(crate) dropped: Sign,
+    pub(crate) dropped_for: Option<Dropped>,
+}
+
+/// Why a packet that named our virtual router was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Dropped {
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+    #[error("interval {got} s, expected {expected} s (RFC 3768 wants them equal)")]
+    Interval { got: u16, expected: u16 },
+    #[error("not from a configured peer")]
+    Stranger,
+    #[error("sent to {0}, expected the multicast group")]
+    Unicast(IpAddr),
+    #[error("sent by multicast, expected unicast")]
+    Multicast,
+}
+
+impl Dropped {
+    /// The name of the condition.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Parse(ParseError::Version { .. }) => "version-mismatch",
+            Self::Parse(ParseError::AuthType { .. } | ParseError::Auth) => "auth-mismatch",
+            Self::Interval { .. } => "interval-mismatch",
+            Self::Stranger => "stranger",
+            Self::Unicast(_) | Self::Multicast => "transport-mismatch",
+            Self::Parse(
+                ParseError::Hops { .. }
+                | ParseError::Type { .. }
+                | ParseError::Length { .. }
+                | ParseError::Checksum { .. }
+                | ParseError::VrId
+                | ParseError::Count
+                | ParseError::Interval,
+            ) => "bad-packets",
+        }
+    }
+}
+
+/// Bounds the lines about dropped packets to one a second.
+#[derive(Debug, Default)]
+pub(crate) struct DropLog {
+    until: Option<Instant>,
+    count: u64,
+    last: Option<(u16, IpAddr, Dropped)>,
+}
+
+/// What to tell of the last second.
+pub(crate) struct Drops {
+    pub(crate) count: u64,
+    pub(crate) group: u16,
+    pub(crate) from: IpAddr,
+    pub(crate) why: Dropped,
+}
+
+impl DropLog {
+    pub(crate) fn add(
+        &mut self,
+        now: Instant,
+        group: u16,
+        from: IpAddr,
+        why: Dropped,
+    ) -> Option<Drops> {
+        self.count += 1;
+        self.last = Some((group, from, why));
+        if self.until.is_none() { self.flush(now) } else { None }
+    }
+
+    /// Ends a second; says what was dropped in it.
+    pub(crate) fn tick(&mut self, now: Instant) -> Option<Drops> {
+        if self.until.is_none_or(|at| now < at) {
+            return None;
+        }
+        self.until = None;
+        if self.count == 0 { None } else { self.flush(now) }
+    }
+
+    fn flush(&mut self, now: Instant) -> Option<Drops> {
+        let (group, from, why) = self.last.take()?;
+        self.until = Some(now + DROPS_EVERY);
+        Some(Drops { count: std::mem::take(&mut self.count), group, from, why })
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.until
+    }
+}

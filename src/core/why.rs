@@ -1,0 +1,117 @@
+//! Reasons in words, for people.
+
+use crate::config::{Proxy, ProxyKind};
+use crate::types::{Instant, Priority};
+
+use super::Out;
+use super::addresses::Trouble;
+use super::election::Heard;
+use super::group::{Group, Settings};
+
+/// Why a Backup takes over.
+pub(crate) fn takeover(
+    now: Instant,
+    own: Priority,
+    heard: Option<Heard>,
+    preempting: bool,
+    out: &Out<'_>,
+) -> String {
+    match heard {
+        None => "nobody else was heard".to_owned(),
+        Some(h) if h.priority == Priority::RELEASE => {
+            format!("{} gave up (priority 0)", out.name(h.from))
+        }
+        Some(h) if preempting && h.priority < own => {
+            format!("preempted {} ({own} > {})", out.name(h.from), h.priority)
+        }
+        Some(h) => {
+            let silent = now.since(h.at).as_millis();
+            format!("no advert from {} for {silent} ms", out.name(h.from))
+        }
+    }
+}
+
+/// What makes this host unfit.
+pub(crate) fn unfit(group: &Group) -> String {
+    if let Some((ip, trouble)) = group.addresses.trouble() {
+        return match trouble {
+            Trouble::NotAdded(why) => format!("{ip} could not be added: {why}"),
+            Trouble::NotRemoved(why) => format!("{ip} could not be removed: {why}"),
+            Trouble::Contended => format!("somebody else keeps deleting {ip}"),
+        };
+    }
+    match &group.proxy {
+        Some(care) if !care.is_fit() => {
+            let name = proxy_name(&care.config);
+            let times = care.failures();
+            match &care.last_failure {
+                Some(why) => format!("{name} failed {times} times, last: {why}"),
+                None => format!("{name} failed {times} times"),
+            }
+        }
+        Some(_) | None => "recovered".to_owned(),
+    }
+}
+
+/// What the proxy is called.
+pub(crate) fn proxy_name(proxy: &Proxy) -> String {
+    match &proxy.what {
+        ProxyKind::Unit(unit) => unit.clone(),
+        ProxyKind::Command { argv, .. } => {
+            let program = argv.first().map_or("", String::as_str);
+            program.rsplit('/').next().unwrap_or(program).to_owned()
+        }
+    }
+}
+
+/// What follows a failure.
+pub(crate) fn again(restarting: bool) -> &'static str {
+    if restarting { "; restarting" } else { "; too often: this host is unfit" }
+}
+
+/// What other settings change, key by key.
+pub(crate) fn changes(group: &Group, settings: &Settings) -> Vec<String> {
+    let (old, new) = (&group.config, &settings.config);
+    let mut changes = Vec::new();
+    let mut compare = |key: &str, was: String, is: String| {
+        if was != is {
+            changes.push(format!("{key} {was} -> {is}"));
+        }
+    };
+    compare("vrid", old.vrid.to_string(), new.vrid.to_string());
+    compare("version", old.version.to_string(), new.version.to_string());
+    compare("interval", old.interval.to_string(), new.interval.to_string());
+    compare("priority", group.priority.to_string(), settings.priority.to_string());
+    compare("preempt", old.preempt.to_string(), new.preempt.to_string());
+    compare(
+        "preempt-delay",
+        format!("{:?}", old.preempt_delay),
+        format!("{:?}", new.preempt_delay),
+    );
+    compare("start-delay", format!("{:?}", old.start_delay), format!("{:?}", new.start_delay));
+    compare("restore-limit", old.restore_limit.to_string(), new.restore_limit.to_string());
+    for address in &new.addresses {
+        if !old.addresses.contains(address) {
+            changes.push(format!("+ address {}/{}", address.ip, address.prefix));
+        }
+    }
+    for address in &old.addresses {
+        if !new.addresses.contains(address) {
+            changes.push(format!("- address {}/{}", address.ip, address.prefix));
+        }
+    }
+    let mut changed = |key: &str, differs: bool| {
+        if differs {
+            changes.push(format!("{key} changed"));
+        }
+    };
+    changed("interface", old.interface != new.interface);
+    changed("checksum", old.checksum != new.checksum);
+    changed("transport", old.transport != new.transport);
+    changed("routers", old.routers != new.routers);
+    changed("peers", group.destinations != settings.destinations);
+    changed("password", group.password != settings.password);
+    changed("announce", old.announce != new.announce);
+    changed("proxy", old.proxy != new.proxy);
+    changes
+}

@@ -1,0 +1,227 @@
+//! The thread that does what may wait for the kernel's network lock.
+
+use std::io;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use super::clock;
+use super::netlink::{BATCH, Change, Requests};
+use super::port::{Filters, OpenError, Port};
+use super::realtime::{self, Refused};
+use super::wake::Sender;
+use crate::core::event::{Failure, PortSpec, Task};
+use crate::types::Instant;
+
+/// The most jobs that wait; more than the core ever has outstanding.
+const QUEUE: usize = 4096;
+/// How long a batch may wait for its answers once the kernel has it.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// What became of a job.
+#[derive(Debug)]
+pub enum Completion {
+    /// An address was added or deleted, or not.
+    Done(Task, Result<(), Failure>),
+    /// A port was opened, or not.
+    Port(PortSpec, Result<Port, OpenError>),
+    /// The thread is not real-time.
+    Refused(Refused),
+}
+
+/// What the worker has no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the kernel worker has {QUEUE} jobs waiting, or is gone")]
+pub struct Overloaded;
+
+/// How the worker is set up.
+pub struct Setup {
+    /// Real-time priority; ordinary scheduling without.
+    pub priority: Option<i32>,
+    /// Which frames to hear on a port.
+    pub filters: Box<dyn Fn(&PortSpec) -> Filters + Send>,
+    /// Where completions go; what does not fit there makes the worker wait.
+    pub completions: Sender<Completion>,
+}
+
+impl std::fmt::Debug for Setup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Setup").field("priority", &self.priority).finish_non_exhaustive()
+    }
+}
+
+/// The worker, seen from the core thread. It ends when this is dropped, after what it has to do.
+#[derive(Debug)]
+pub struct Worker {
+    jobs: mpsc::SyncSender<Job>,
+    busy: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Job {
+    Do(Task),
+    Close(Box<Port>),
+}
+
+impl Worker {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// No thread or netlink socket left.
+    pub fn spawn(setup: Setup) -> io::Result<Self> {
+        let requests = Requests::open()?;
+        let (jobs, queue) = mpsc::sync_channel(QUEUE);
+        let busy = Arc::new(AtomicU64::new(0));
+        let shift = Shift { requests, setup, busy: Arc::clone(&busy) };
+        // Room for the kernel's 64 KiB datagrams is on the heap; the stack stays small, as it
+        // may be locked into memory.
+        let builder = thread::Builder::new().name("vipd-kernel".into()).stack_size(256 * 1024);
+        builder.spawn(move || shift.work(&queue))?;
+        Ok(Self { jobs, busy })
+    }
+
+    /// Does `task` when those before are done; answers with a [`Completion`], except to
+    /// [`Task::ClosePort`], for which there is [`close`](Self::close).
+    ///
+    /// Addresses are added and deleted in order, whether an earlier one succeeds or not.
+    ///
+    /// # Errors
+    /// No room: there will be no completion.
+    pub fn run(&self, task: Task) -> Result<(), Overloaded> {
+        self.jobs.try_send(Job::Do(task)).map_err(|_| Overloaded)
+    }
+
+    /// Closes `port`, which leaves its multicast groups.
+    ///
+    /// # Errors
+    /// No room: it is closed at once, and the caller may have had to wait for that.
+    pub fn close(&self, port: Port) -> Result<(), Overloaded> {
+        self.jobs.try_send(Job::Close(Box::new(port))).map_err(|_| Overloaded)
+    }
+
+    /// Since when the kernel has been at one job or batch; nobody can limit how long it keeps
+    /// its network lock.
+    pub fn busy_since(&self) -> Option<Instant> {
+        NonZeroU64::new(self.busy.load(Ordering::Relaxed)).map(|n| Instant::from_nanos(n.get()))
+    }
+}
+
+/// The thread's own.
+#[derive(Debug)]
+struct Shift {
+    requests: Requests,
+    setup: Setup,
+    busy: Arc<AtomicU64>,
+}
+
+impl Shift {
+    fn work(mut self, queue: &mpsc::Receiver<Job>) {
+        if let Some(Err(refused)) = self.setup.priority.map(realtime::enter) {
+            self.tell(Completion::Refused(refused));
+        }
+        while let Ok(first) = queue.recv() {
+            // The first address goes alone, as it should not wait for those that follow.
+            let mut next = self.run(first, &mut std::iter::empty());
+            let mut rest = queue.try_iter();
+            while let Some(job) = next.take().or_else(|| rest.next()) {
+                next = self.run(job, &mut rest);
+            }
+        }
+    }
+
+    /// Does `job`, and those of `rest` that fit into the same batch; returns the one that did
+    /// not.
+    fn run(&mut self, job: Job, rest: &mut dyn Iterator<Item = Job>) -> Option<Job> {
+        match job {
+            Job::Do(Task::OpenPort(spec)) => {
+                let filters = (self.setup.filters)(&spec);
+                let opened = self.busy(|_| Port::open(&spec, &filters));
+                self.tell(Completion::Port(spec, opened));
+                None
+            }
+            Job::Do(task) if change(&task).is_some() => {
+                let (batch, left) = collect(task, rest);
+                self.apply(batch);
+                left
+            }
+            Job::Close(port) => {
+                self.busy(|_| drop(port));
+                None
+            }
+            Job::Do(_) => None,
+        }
+    }
+
+    /// Does `work` in the view of [`Worker::busy_since`].
+    fn busy<T>(&mut self, work: impl FnOnce(&mut Requests) -> T) -> T {
+        self.busy.store(clock::now().nanos(), Ordering::Relaxed);
+        let outcome = work(&mut self.requests);
+        self.busy.store(0, Ordering::Relaxed);
+        outcome
+    }
+
+    fn apply(&mut self, batch: Vec<Task>) {
+        let changes: Vec<_> = batch.iter().filter_map(change).collect();
+        let results = self.busy(|requests| requests.apply(&changes, LIMIT));
+        for (task, result) in batch.into_iter().zip(results) {
+            self.tell(Completion::Done(task, result));
+        }
+    }
+
+    fn tell(&self, completion: Completion) {
+        // With nobody left to tell, the next look at the queue ends the thread.
+        let _ = self.setup.completions.send(completion);
+    }
+}
+
+/// `first` and the changes that follow it directly, and what came after those.
+fn collect(first: Task, rest: &mut dyn Iterator<Item = Job>) -> (Vec<Task>, Option<Job>) {
+    let mut batch = vec![first];
+    while batch.len() < BATCH {
+        match rest.next() {
+            Some(Job::Do(task)) if change(&task).is_some() => batch.push(task),
+            other => return (batch, other),
+        }
+    }
+    (batch, None)
+}
+
+/// What `task` changes about the host's addresses.
+fn change(task: &Task) -> Option<Change<'_>> {
+    match task {
+        Task::AddAddress { spec, .. } => Some(Change::Add(spec)),
+        Task::DelAddress { spec, .. } => Some(Change::Delete(spec)),
+        Task::OpenPort(_) | Task::ClosePort(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::event::AddressSpec;
+    use crate::types::IfIndex;
+
+    fn add(slot: u16) -> Task {
+        let ip = [192, 0, 2, 1].into();
+        let spec = AddressSpec { index: IfIndex(1), ip, prefix: 32, label: None, preferred: false };
+        Task::AddAddress { group: 0, slot, spec }
+    }
+
+    #[test]
+    fn a_batch_ends_at_its_limit_or_before_another_kind_of_job() {
+        let close = || Job::Do(Task::ClosePort(IfIndex(1)));
+        let mut jobs = (1..10).map(|n| Job::Do(add(n))).chain([close()]);
+        let (batch, left) = collect(add(0), &mut jobs);
+        assert_eq!(batch, (0..10).map(add).collect::<Vec<_>>());
+        assert!(matches!(left, Some(Job::Do(Task::ClosePort(_)))));
+
+        let mut jobs = (1..1000).map(|n| Job::Do(add(n)));
+        let (batch, left) = collect(add(0), &mut jobs);
+        assert_eq!(batch.len(), BATCH);
+        assert!(left.is_none());
+        assert!(matches!(jobs.next(), Some(Job::Do(task)) if task == add(100)));
+    }
+}

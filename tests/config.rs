@@ -1,0 +1,11 @@
+//! The configuration file: good ones mean what they say, bad ones are explained.
+//!
+//! `tests/config/*.toml` are broken or dubious files; beside each stands what is said about it.
+//! `VIPD_BLESS=1 cargo test --test config` writes the answers anew: read the difference.
+
+#[path = "config/files.rs"]
+mod files;
+#[path = "config/properties.rs"]
+mod properties;
+#[path = "config/values.rs"]
+mod values;

@@ -1,0 +1,145 @@
+//! A daemon that is only an API: what it answers is set by the test.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use vipd::api::server::Server;
+use vipd::api::{Backend, ReloadError, ReloadReport, Unavailable};
+use vipd::core::status::{
+    AddressState, AddressStatus, Condition, GroupStatus, Note, Role, Severity, Status,
+};
+use vipd::io::events::EventLog;
+use vipd::types::{Instant, Priority, Version, VrId};
+
+pub(crate) struct Fake {
+    pub(crate) events: EventLog,
+    pub(crate) status: Mutex<Result<Status, Unavailable>>,
+    pub(crate) reload: Mutex<Result<ReloadReport, ReloadError>>,
+    /// How many were carried through.
+    pub(crate) reloads: AtomicU32,
+}
+
+impl Backend for Fake {
+    async fn status(&self) -> Result<Status, Unavailable> {
+        self.status.lock().unwrap().clone()
+    }
+
+    async fn reload(&self) -> Result<ReloadReport, ReloadError> {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        self.reloads.fetch_add(1, Ordering::Relaxed);
+        self.reload.lock().unwrap().clone()
+    }
+
+    fn events(&self) -> &EventLog {
+        &self.events
+    }
+}
+
+pub(crate) struct Daemon {
+    pub(crate) dir: PathBuf,
+    pub(crate) fake: Arc<Fake>,
+    stop: Option<oneshot::Sender<()>>,
+    server: Option<JoinHandle<()>>,
+}
+
+impl Daemon {
+    /// Within a tokio runtime; `name` is unique among the tests.
+    pub(crate) fn start(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("vipd-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let fake = Arc::new(Fake {
+            events: EventLog::new("hap1", Timestamp::from_second(1).unwrap()),
+            status: Mutex::new(Ok(status())),
+            reload: Mutex::new(Ok(ReloadReport::default())),
+            reloads: AtomicU32::new(0),
+        });
+        let mut daemon = Self { dir, fake, stop: None, server: None };
+        daemon.serve();
+        daemon
+    }
+
+    pub(crate) fn serve(&mut self) {
+        let server = Server::bind(&self.socket(), None).unwrap();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stopped = async {
+            let _ = stopped.await;
+        };
+        self.stop = Some(stop);
+        self.server = Some(tokio::spawn(server.run(Arc::clone(&self.fake), stopped)));
+    }
+
+    /// Waits for the server to end, however long that takes.
+    pub(crate) async fn stop(&mut self) {
+        drop(self.stop.take());
+        tokio::time::timeout(Duration::from_secs(5), self.server.take().unwrap())
+            .await
+            .expect("stopping is bounded")
+            .unwrap();
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.dir.join("vipd.sock")
+    }
+
+    pub(crate) fn note(&self, group: &str, kind: &str, text: &str) -> u64 {
+        let note = Note {
+            at: Instant::BOOT,
+            severity: Severity::Info,
+            group: Some(group.into()),
+            kind: kind.into(),
+            text: text.into(),
+        };
+        self.fake.events.append(Timestamp::UNIX_EPOCH, note)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(Path::new(&self.dir));
+    }
+}
+
+pub(crate) fn status() -> Status {
+    let now = Instant::from_nanos(1_000_000_000_000);
+    let group = |name: &str, role| GroupStatus {
+        name: name.into(),
+        role,
+        since: now,
+        why: "first to speak".into(),
+        vrid: VrId::new(85).unwrap(),
+        version: Version::V3,
+        interface: Some("eth0".into()),
+        priority: Priority(120),
+        effective_priority: Priority(120),
+        active: Some("hap1".into()),
+        addresses: vec![AddressStatus {
+            address: "192.168.34.85/24".into(),
+            interface: Some("eth0".into()),
+            state: AddressState::Present,
+            restored: 0,
+        }],
+        elections: vec![],
+        proxy: None,
+        conditions: vec![],
+    };
+    Status {
+        cluster: "lb".into(),
+        node: "hap1".into(),
+        now,
+        started: Instant::BOOT,
+        peers: vec![],
+        groups: vec![group("postgres", Role::Active), group("web", Role::Active)],
+        conditions: vec![Condition {
+            name: "never-heard-peer".into(),
+            severity: Severity::Warn,
+            text: "hap2 was never heard".into(),
+            since: now,
+        }],
+        dropped: vec![],
+    }
+}

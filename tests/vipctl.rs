@@ -1,0 +1,282 @@
+//! `vipctl` as it is run: output, errors, exit statuses.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod fake;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use fake::Daemon;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::Command;
+use tokio::time::timeout;
+use vipd::api::{ReloadError, ReloadReport, Unavailable};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn vipctl(daemon: &Daemon, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vipctl"));
+    command.args(args).arg("--runtime-dir").arg(&daemon.dir);
+    command.env_clear().env("TZ", "UTC").kill_on_drop(true);
+    command
+}
+
+async fn run(daemon: &Daemon, args: &[&str]) -> (i32, String, String) {
+    let output = timeout(LIMIT, vipctl(daemon, args).output()).await.unwrap().unwrap();
+    shown(&output)
+}
+
+fn shown(output: &Output) -> (i32, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+#[tokio::test]
+async fn a_table_without_colours_in_a_pipe() {
+    let daemon = Daemon::start("table");
+    let (code, out, err) = run(&daemon, &["status"]).await;
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.starts_with("cluster lb, node hap1, up 16m 40s, "), "{out}");
+    assert!(out.contains("\npostgres  Active  this node  120   192.168.34.85/24"), "{out}");
+    assert!(out.contains("docs/operations.md#never-heard-peer"), "{out}");
+    assert!(!out.contains('\x1b') && out.lines().all(|l| l.len() <= 100), "{out}");
+    let (_, out, _) = run(&daemon, &["status", "--color", "always"]).await;
+    assert!(out.contains("\x1b[1;32mActive\x1b[0m"), "{out}");
+}
+
+#[tokio::test]
+async fn json_is_the_status_and_can_be_narrowed() {
+    let daemon = Daemon::start("json");
+    let (code, out, _) = run(&daemon, &["status", "--json"]).await;
+    assert_eq!(code, 0);
+    let status: vipd::core::status::Status = serde_json::from_str(&out).unwrap();
+    assert_eq!(status, fake::status());
+    let (_, out, _) = run(&daemon, &["status", "web", "--json"]).await;
+    let value: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(value["groups"].as_array().unwrap().len(), 1);
+    assert_eq!(value["groups"][0]["role"], "active");
+}
+
+#[tokio::test]
+async fn an_unknown_group_is_told_which_there_are() {
+    let daemon = Daemon::start("unknown");
+    for args in [&["status", "mysql"][..], &["status", "mysql", "--json"]] {
+        let (code, out, err) = run(&daemon, args).await;
+        assert_eq!((code, out.as_str()), (1, ""));
+        assert_eq!(err, "vipctl: there is no group mysql; there is: postgres, web\n");
+    }
+}
+
+#[tokio::test]
+async fn without_a_daemon_it_is_said_what_to_look_at() {
+    let mut daemon = Daemon::start("none");
+    daemon.stop().await;
+    for command in ["status", "events", "reload"] {
+        let (code, out, err) = run(&daemon, &[command]).await;
+        assert_eq!((code, out.as_str()), (3, ""));
+        let socket = daemon.socket();
+        assert!(err.contains(&format!("there is no socket {}", socket.display())), "{err}");
+        assert!(err.contains("systemctl status vipd"), "{err}");
+    }
+    drop(std::os::unix::net::UnixListener::bind(daemon.socket()).unwrap());
+    let (code, _, err) = run(&daemon, &["status"]).await;
+    assert_eq!(code, 3);
+    assert!(err.contains("nobody listens"), "{err}");
+}
+
+#[tokio::test]
+async fn without_permission_it_is_said_who_has_it() {
+    let daemon = Daemon::start("permission");
+    // Root may do anything: become somebody else, who must reach the program.
+    let program = daemon.dir.join("vipctl");
+    std::fs::copy(env!("CARGO_BIN_EXE_vipctl"), &program).unwrap();
+    for path in [&daemon.dir, &program] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = Command::new(&program);
+    command.arg("status").arg("--runtime-dir").arg(&daemon.dir).env_clear();
+    if nix::unistd::geteuid().is_root() {
+        command.uid(65534).gid(65534);
+    } else {
+        let nobody = std::fs::Permissions::from_mode(0o000);
+        std::fs::set_permissions(daemon.socket(), nobody).unwrap();
+    }
+    let (code, _, err) = shown(&timeout(LIMIT, command.output()).await.unwrap().unwrap());
+    assert_eq!(code, 3);
+    assert!(err.contains("no permission") && err.contains("sudo"), "{err}");
+}
+
+#[tokio::test]
+async fn a_core_that_hangs_counts_as_unreachable() {
+    let daemon = Daemon::start("hung");
+    *daemon.fake.status.lock().unwrap() = Err(Unavailable::Late(Duration::from_secs(1)));
+    let (code, _, err) = run(&daemon, &["status"]).await;
+    assert_eq!((code, err.as_str()), (3, "vipctl: the core thread did not answer within 1s\n"));
+}
+
+#[tokio::test]
+async fn reload_says_what_changed_or_what_is_wrong() {
+    let daemon = Daemon::start("vreload");
+    let (code, out, _) = run(&daemon, &["reload"]).await;
+    assert_eq!(code, 0);
+    assert!(out.starts_with("nothing changed"), "{out}");
+    let changes = vec!["group web: priority of hap1 120, was 100".to_owned()];
+    *daemon.fake.reload.lock().unwrap() =
+        Ok(ReloadReport { changes, warnings: "warning: odd\n".into() });
+    let (_, out, _) = run(&daemon, &["reload"]).await;
+    assert_eq!(out, "warning: odd\ngroup web: priority of hap1 120, was 100\n");
+    *daemon.fake.reload.lock().unwrap() = Err(ReloadError::Refused("error: vrid 0".into()));
+    let (code, out, err) = run(&daemon, &["reload"]).await;
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert_eq!(err, "vipctl: vipd refused, and goes on unchanged\nerror: vrid 0\n");
+}
+
+#[tokio::test]
+async fn events_as_lines_and_as_json() {
+    let daemon = Daemon::start("vevents");
+    daemon.note("postgres", "backup", "started");
+    let id = daemon.note("postgres", "active", "no advert from hap2 for 361 ms");
+    let (code, out, _) = run(&daemon, &["events", "-n", "1"]).await;
+    assert_eq!(code, 0);
+    assert_eq!(
+        out,
+        "1970-01-01 00:00:00.000      postgres      active              no advert from hap2 for \
+         361 ms\n"
+    );
+    let (_, out, _) = run(&daemon, &["events", "--json", "--group", "postgres"]).await;
+    let last: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["id"], &last["kind"]), (&id.into(), &"active".into()));
+    assert_eq!(out.lines().count(), 2);
+    let (_, out, _) = run(&daemon, &["events", "--group", "web"]).await;
+    assert_eq!(out, "");
+}
+
+#[tokio::test]
+async fn following_goes_on_across_a_restart_and_ends_cleanly() {
+    let mut daemon = Daemon::start("follow");
+    daemon.note("postgres", "active", "one");
+    let mut child = vipctl(&daemon, &["events", "--follow"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut next = async || timeout(LIMIT, lines.next_line()).await.unwrap().unwrap().unwrap();
+    assert!(next().await.ends_with("one"));
+    daemon.note("postgres", "backup", "two");
+    assert!(next().await.ends_with("two"));
+    daemon.stop().await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    daemon.serve();
+    daemon.note("postgres", "active", "three");
+    assert!(next().await.ends_with("three"));
+    interrupt(&child);
+    assert_eq!(timeout(LIMIT, child.wait()).await.unwrap().unwrap().code(), Some(0));
+    let mut err = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut err).await.unwrap();
+    assert!(err.contains("waiting for it to come back"), "{err}");
+}
+
+#[tokio::test]
+async fn watching_repeats_until_interrupted() {
+    let daemon = Daemon::start("watch");
+    let mut child = vipctl(&daemon, &["status", "--json", "--watch", "0.1"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for _ in 0..3 {
+        let line = timeout(LIMIT, lines.next_line()).await.unwrap().unwrap().unwrap();
+        let status: vipd::core::status::Status = serde_json::from_str(&line).unwrap();
+        assert_eq!(status.node, "hap1");
+    }
+    interrupt(&child);
+    assert_eq!(timeout(LIMIT, child.wait()).await.unwrap().unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_reader_that_leaves_is_no_error() {
+    let daemon = Daemon::start("pipe");
+    for args in [&["status", "--watch", "0.1"][..], &["completions", "zsh"], &["man"]] {
+        let mut child =
+            vipctl(&daemon, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = timeout(LIMIT, child.wait_with_output()).await.unwrap().unwrap();
+        assert_eq!(shown(&output), (0, String::new(), String::new()), "{args:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_an_error() {
+    let daemon = Daemon::start("full");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = vipctl(&daemon, &["status"]);
+    command.stdout(full).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let (code, _, err) = shown(&timeout(LIMIT, child.wait_with_output()).await.unwrap().unwrap());
+    assert_eq!(code, 1);
+    assert!(err.starts_with("vipctl: cannot write: "), "{err}");
+}
+
+#[tokio::test]
+async fn usage_errors_are_two() {
+    let daemon = Daemon::start("usage");
+    for args in [&["stats"][..], &["status", "--watch=pg"], &["events", "-n", "x"]] {
+        let (code, _, err) = run(&daemon, args).await;
+        assert_eq!(code, 2, "{err}");
+    }
+    let (code, out, _) = run(&daemon, &["--help"]).await;
+    assert_eq!(code, 0);
+    assert!(out.contains("Exit status:"), "{out}");
+}
+
+#[tokio::test]
+async fn man_pages_are_written() {
+    let daemon = Daemon::start("man");
+    let dir = daemon.dir.join("man");
+    let (code, out, _) = run(&daemon, &["man", dir.to_str().unwrap()]).await;
+    assert_eq!((code, out.as_str()), (0, ""));
+    let text = std::fs::read_to_string(dir.join("vipctl-status.8")).unwrap();
+    assert!(text.contains("HOLDER"), "{text}");
+    assert!(dir.join("vipd.8").exists());
+    let (code, _, err) = run(&daemon, &["man", "/dev/null/x"]).await;
+    assert_eq!(code, 1);
+    assert!(err.contains("cannot write /dev/null/x/vipctl.8"), "{err}");
+}
+
+#[tokio::test]
+async fn a_file_is_checked_without_a_daemon() {
+    const GOOD: &str = "[cluster]\nname = \"lb\"\n\n[[node]]\nname = \"hap1\"\naddress = \"192.168.34.132\"\n\n\
+        [[node]]\nname = \"hap2\"\naddress = \"192.168.34.133\"\n\n\
+        [[group]]\nname = \"postgres\"\nvrid = 85\naddresses = [\"192.168.34.85/24\"]\n";
+    let daemon = Daemon::start("check");
+    let file = daemon.dir.join("vipd.toml");
+    let path = file.to_str().unwrap();
+    std::fs::write(&file, GOOD).unwrap();
+    let (code, out, err) = run(&daemon, &["check", path, "--node", "hap1"]).await;
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("cluster lb: hap1, hap2\n"), "{out}");
+    let (code, _, err) = run(&daemon, &["check", path, "--node", "hap9"]).await;
+    assert_eq!(code, 1);
+    assert!(err.starts_with("vipctl: no [[node]] is named `hap9`"), "{err}");
+    std::fs::write(&file, GOOD.replace("vrid", "vird")).unwrap();
+    let (code, out, err) = run(&daemon, &["check", path]).await;
+    assert_eq!((code, err.as_str()), (1, ""));
+    assert!(
+        out.contains("vird") && out.contains("vipd.toml:14:1") && !out.contains('\x1b'),
+        "{out}"
+    );
+    let (code, _, err) = run(&daemon, &["check", "/nonexistent"]).await;
+    assert_eq!(code, 1);
+    assert!(err.starts_with("vipctl: cannot read /nonexistent: "), "{err}");
+    let (code, out, _) = run(&daemon, &["schema"]).await;
+    assert_eq!(code, 0);
+    let _: serde_json::Value = serde_json::from_str(&out).unwrap();
+}
+
+fn interrupt(child: &tokio::process::Child) {
+    let pid = i32::try_from(child.id().unwrap()).unwrap();
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGINT).unwrap();
+}
