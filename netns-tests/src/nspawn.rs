@@ -352,14 +352,15 @@ fn launch(dir: &Path, name: &str, netns: Option<&str>) -> Result<Child, Error> {
         io(format!("create {}", group.display()), fs::create_dir_all(group))?;
     }
     // nspawn puts the host into a cgroup next to its own, hence must have one of its own.
-    let enter: String =
+    let enter: Vec<_> =
         groups.iter().map(|g| format!("echo $$ > {}/cgroup.procs && ", g.display())).collect();
+    let script = enter.concat() + "exec systemd-nspawn \"$@\"";
     let network = netns.map_or_else(
         || "--private-network".to_owned(),
         |path| format!("--network-namespace-path={path}"),
     );
     let child = Command::new("/bin/sh")
-        .args(["-c", &format!("{enter} exec systemd-nspawn \"$@\""), "nspawn"])
+        .args(["-c", &script, "nspawn"])
         .args(["-q", "-b", "-D"])
         .arg(dir.join("root"))
         .args(["-M", name, "--register=no", "--keep-unit", &network])
