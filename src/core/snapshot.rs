@@ -233,9 +233,9 @@ fn group_conditions(now: Instant, group: &Group) -> Vec<Condition> {
         };
         add(name, Severity::Error, text, group.since);
     }
-    if !group.is_fit() {
+    if let Some(since) = group.unfit_since {
         let text = format!("{}; this node uses priority 1 until it recovers", why::unfit(group));
-        add("unfit", Severity::Error, text, group.since);
+        add("unfit", Severity::Error, text, since);
     }
     proxy_conditions(group, &mut add);
     sign_conditions(now, group, &mut add);

@@ -54,6 +54,8 @@ pub(crate) struct Group {
     ready: Result<(), NotReady>,
     stopping: bool,
     preempt_from: Option<Instant>,
+    /// Since when this host could not serve well.
+    pub(crate) unfit_since: Option<Instant>,
     yield_at: Option<Instant>,
     yield_pause: Duration,
     replacement: Option<Box<Settings>>,
@@ -106,6 +108,7 @@ impl Group {
             ready: Err(NotReady::Opening("the interface".to_owned())),
             stopping: false,
             preempt_from: None,
+            unfit_since: None,
             yield_at: None,
             yield_pause: YIELD_AGAIN,
             replacement: None,
@@ -316,6 +319,7 @@ impl Group {
     /// Follows up on what changed: finishes a release, yields when unfit, keeps the proxy where
     /// it belongs.
     pub(crate) fn settle(&mut self, now: Instant, out: &mut Out<'_>) {
+        self.note_fitness(now, out);
         if let State::Releasing { until, then } = self.state
             && (self.addresses.all_gone() || now >= until)
         {
@@ -369,6 +373,23 @@ impl Group {
                 self.wait_to_listen(now, out);
             }
             (Then::Init | Then::Backup, _) => self.init(now, why, out),
+        }
+    }
+
+    fn note_fitness(&mut self, now: Instant, out: &mut Out<'_>) {
+        match (self.is_fit(), self.unfit_since) {
+            (false, None) => {
+                self.unfit_since = Some(now);
+                let text =
+                    format!("{}; this host uses priority 1 until it recovers", why::unfit(self));
+                self.note(now, Severity::Error, "unfit", text, out);
+            }
+            (true, Some(since)) => {
+                self.unfit_since = None;
+                let text = format!("this host can serve again after {:?}", now.since(since));
+                self.note(now, Severity::Info, "fit", text, out);
+            }
+            (false, Some(_)) | (true, None) => {}
         }
     }
 
