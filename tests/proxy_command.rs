@@ -22,11 +22,11 @@ fn command(argv: &[&str]) -> Proxy {
             user: None,
         },
         run: Run::Active,
-        config: None,
         start_timeout: Duration::from_secs(2),
         stop_timeout: Duration::from_millis(200),
         restarts: 0,
         restart_window: Duration::from_mins(1),
+        config: None,
     }
 }
 

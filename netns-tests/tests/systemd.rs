@@ -19,11 +19,11 @@ fn proxy(unit: &str) -> Proxy {
     Proxy {
         what: ProxyKind::Unit(unit.into()),
         run: Run::Active,
-        config: None,
         start_timeout: Duration::from_secs(5),
         stop_timeout: Duration::from_secs(5),
         restarts: 0,
         restart_window: Duration::from_mins(1),
+        config: None,
     }
 }
 

@@ -289,7 +289,8 @@ impl World {
             if arrival.is_some_and(|at| at <= self.now) {
                 let (_, (host, life, what)) = self.pending.pop_first().unwrap();
                 self.arrive(host, life, what);
-            } else if let Some(host) = (0..3).find(|h| self.wakes_at(*h).is_some_and(|t| t <= self.now))
+            } else if let Some(host) =
+                (0..3).find(|h| self.wakes_at(*h).is_some_and(|t| t <= self.now))
             {
                 self.wake(host);
             }
@@ -315,7 +316,11 @@ impl World {
         }
         let due = self.hosts[host].node.as_ref().and_then(Node::deadline);
         let name = Self::name(host);
-        assert!(due.is_none_or(|d| d > self.now), "seed {}: {name} sleeps past its deadline", self.seed);
+        assert!(
+            due.is_none_or(|d| d > self.now),
+            "seed {}: {name} sleeps past its deadline",
+            self.seed
+        );
     }
 
     fn arrive(&mut self, host: usize, life: u32, what: Arrival) {
@@ -323,9 +328,23 @@ impl World {
             return;
         }
         match what {
-            Arrival::Probe { asker, target } => self.answer_probe(host, asker, target),
-            what if self.now < self.hosts[host].stalled_until => self.hosts[host].queue.push(what),
-            what => self.feed(host, what),
+            // The kernel answers, whatever the daemon does.
+            Arrival::Probe { asker, target } => {
+                self.send(host, asker, Arrival::Neighbour { ip: target, mac: mac(host) });
+            }
+            what @ (Arrival::Advert { .. }
+            | Arrival::Neighbour { .. }
+            | Arrival::Done(..)
+            | Arrival::Address(_)
+            | Arrival::AddressGone(_)
+            | Arrival::Link(_)
+            | Arrival::Proxy(..)) => {
+                if self.now < self.hosts[host].stalled_until {
+                    self.hosts[host].queue.push(what);
+                } else {
+                    self.feed(host, what);
+                }
+            }
         }
     }
 
@@ -361,7 +380,9 @@ impl World {
 
     fn act(&mut self, host: usize, action: Action) {
         match action {
-            Action::Advertise { group, family, priority } => self.advertise(host, group, family, priority),
+            Action::Advertise { group, family, priority } => {
+                self.advertise(host, group, family, priority);
+            }
             Action::Announce { ip, .. } => self.announce(host, ip),
             Action::Probe { target, .. } => {
                 for peer in (0..3).filter(|p| *p != host) {
@@ -405,7 +426,11 @@ impl World {
             };
             for peer in (0..3).filter(|p| *p != host) {
                 let meta = Meta { src, dst, hops: 255 };
-                self.send(host, peer, Arrival::Advert { meta, bytes: bytes.clone(), crossed: true });
+                self.send(
+                    host,
+                    peer,
+                    Arrival::Advert { meta, bytes: bytes.clone(), crossed: true },
+                );
             }
         }
     }
@@ -415,8 +440,14 @@ impl World {
         let this = &self.hosts[host];
         let status = this.node.as_ref().expect("it has just acted").status(self.now);
         let name = Self::name(host);
-        if priority == Priority::RELEASE && !status.groups[0].addresses.iter().any(|a| a.address.contains(':')) {
-            assert!(this.addresses.is_empty(), "seed {}: {name} sent priority 0 too early", self.seed);
+        if priority == Priority::RELEASE
+            && !status.groups[0].addresses.iter().any(|a| a.address.contains(':'))
+        {
+            assert!(
+                this.addresses.is_empty(),
+                "seed {}: {name} sent priority 0 too early",
+                self.seed
+            );
         } else if priority != Priority::RELEASE {
             let role = status.groups[0].role;
             // The last advert of a loser is sent as Backup.
@@ -451,10 +482,6 @@ impl World {
         }
     }
 
-    fn answer_probe(&mut self, host: usize, asker: usize, target: IpAddr) {
-        self.send(host, asker, Arrival::Neighbour { ip: target, mac: mac(host) });
-    }
-
     fn kernel(&mut self, host: usize, task: Task) {
         let micros = u64::try_from(KERNEL.as_micros()).unwrap();
         let delay = Duration::from_micros(10 + self.draw(micros));
@@ -478,9 +505,6 @@ impl World {
     fn proxy(&mut self, host: usize, group: u16, order: ProxyOrder) {
         let soon = Duration::from_millis(20);
         match order {
-            ProxyOrder::Watch => {
-                self.later(host, soon, Arrival::Proxy(group, ProxyEvent::Stopped { how: "inactive".into() }));
-            }
             ProxyOrder::Start => {
                 self.later(host, soon, Arrival::Proxy(group, ProxyEvent::Running { pid: 1 }));
                 if self.hosts[host].proxy_broken {
@@ -488,8 +512,12 @@ impl World {
                     self.later(host, soon * 3, Arrival::Proxy(group, ProxyEvent::Stopped { how }));
                 }
             }
-            ProxyOrder::Stop => {
-                self.later(host, soon, Arrival::Proxy(group, ProxyEvent::Stopped { how: "inactive".into() }));
+            ProxyOrder::Watch | ProxyOrder::Stop => {
+                self.later(
+                    host,
+                    soon,
+                    Arrival::Proxy(group, ProxyEvent::Stopped { how: "inactive".into() }),
+                );
             }
             ProxyOrder::Unwatch => {}
         }
@@ -600,7 +628,8 @@ impl World {
         let (addresses, carrier) = (self.hosts[host].addresses.clone(), self.hosts[host].carrier);
         let mut out = Vec::new();
         let config = Arc::clone(&self.config);
-        let node = Node::new(self.now, config, host, &Secrets(vec![None]), BTreeSet::new(), &mut out);
+        let node =
+            Node::new(self.now, config, host, &Secrets(vec![None]), BTreeSet::new(), &mut out);
         self.hosts[host] = Host {
             node: Some(node),
             carrier,

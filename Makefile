@@ -1,0 +1,85 @@
+# What there is to do with this project: `make` lists it.
+
+CARGO ?= cargo
+PREFIX ?= /usr
+DESTDIR ?=
+# Of `make bench`: --faults N, --json, --check.
+BENCH ?=
+# Seconds for each target of `make fuzz`.
+FUZZ_TIME ?= 60
+
+sbindir = $(DESTDIR)$(PREFIX)/sbin
+bindir = $(DESTDIR)$(PREFIX)/bin
+mandir = $(DESTDIR)$(PREFIX)/share/man/man8
+bashdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
+docdir = $(DESTDIR)$(PREFIX)/share/doc/vipd
+unitdir = $(DESTDIR)/lib/systemd/system
+confdir = $(DESTDIR)/etc/vipd
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help deps root cargo build release demo test test-unit test-netns test-slow bench fuzz lint install clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+
+deps: ## install the Debian packages the tests need; none of their daemons starts
+	@scripts/deps.sh
+
+root:
+	@scripts/root.sh $(or $(filter demo test bench test-slow test-netns,$(MAKECMDGOALS)),test)
+
+cargo:
+	@command -v $(firstword $(CARGO)) >/dev/null || { \
+	    echo "cargo is not in the PATH: install Rust from https://rustup.rs;" >&2; \
+	    echo 'under sudo, run: sudo -E env "PATH=$$PATH" make $(MAKECMDGOALS)' >&2; exit 1; }
+
+build: cargo ## vipd, vipctl, the demo and the benchmark, quick to build
+	@$(CARGO) build --locked --workspace --bins
+
+release: cargo
+	@$(CARGO) build --locked --release --workspace --bins
+
+demo: root cargo deps release ## three load balancers in namespaces, failed in several ways (root)
+	@target/release/demo
+
+test: root cargo deps test-unit test-netns ## everything but what takes minutes (root)
+
+test-unit: cargo
+	@$(CARGO) test --locked --package vipd
+
+# One at a time: these tests measure time, and every daemon of theirs is real.
+test-netns: root cargo build
+	@$(CARGO) test --locked --package netns-tests -- --test-threads=1
+
+test-slow: root cargo deps build ## also the tests that take minutes (root)
+	@$(CARGO) test --locked --package vipd -- --include-ignored
+	@$(CARGO) test --locked --package netns-tests -- --include-ignored --test-threads=1
+
+bench: root cargo deps release ## vipd against keepalived, interleaved: outages, CPU, memory (root)
+	@target/release/bench $(BENCH)
+
+fuzz: cargo ## every parser, FUZZ_TIME=60 seconds each
+	@fuzz/run.sh $(FUZZ_TIME)
+
+lint: cargo ## formatting, clippy, shellcheck; warnings are errors
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	@if command -v shellcheck >/dev/null; then \
+	    shellcheck scripts/*.sh .ci/run fuzz/run.sh; fi
+
+install: ## binaries, unit, example, manual; DESTDIR and PREFIX are obeyed; make release first
+	install -Dm755 target/release/vipd $(sbindir)/vipd
+	install -Dm755 target/release/vipctl $(bindir)/vipctl
+	for unit in systemd/*.service; do \
+	    [ ! -f "$$unit" ] || install -Dm644 "$$unit" "$(unitdir)/$${unit##*/}"; done
+	install -d $(mandir) $(bashdir)
+	target/release/vipctl man $(mandir)
+	target/release/vipctl completions bash >$(bashdir)/vipctl
+	target/release/vipctl completions bash vipd >$(bashdir)/vipd
+	install -Dm644 conf/vipd.toml $(docdir)/examples/vipd.toml
+	install -Dm644 conf/minimal.toml $(docdir)/examples/minimal.toml
+	install -d $(confdir)
+
+clean: ## what cargo built
+	@$(CARGO) clean

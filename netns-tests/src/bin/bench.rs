@@ -1,0 +1,416 @@
+//! The benchmark: vipd and keepalived in one run, by turns, with the same interval, priorities
+//! and preemption, failed at random moments; ratios of medians.
+
+#![allow(clippy::print_stdout, reason = "the result is what it prints")]
+
+use std::io::Write as _;
+use std::net::Ipv4Addr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use netns_tests::paint::{Paint, Tone, left, right};
+use netns_tests::peer::keepalived::{self, Instance};
+use netns_tests::peer::vipd::{Setup, Vipd};
+use netns_tests::stats::{Summary, short};
+use netns_tests::usage::{Usage, cpu_percent};
+use netns_tests::{Dice, Error, Host, Lab, Probe, Proc, Result, Stamp, Watch, pause, tree};
+
+const INTERVAL: Duration = Duration::from_millis(100);
+const PRIORITIES: [u8; 2] = [200, 150];
+const ADDRESSES: [&str; 2] = ["192.168.34.132", "192.168.34.133"];
+const PORT: u16 = 7;
+const MS: Duration = Duration::from_millis(1);
+const SECOND: Duration = Duration::from_secs(1);
+/// Elections of the processor measurement.
+const MANY: u8 = 200;
+/// How often processor time is measured; the median counts.
+const WINDOWS: usize = 5;
+/// Resident memory of vipd that is too much, MiB.
+const RSS_LIMIT: f64 = 12.0;
+
+/// Measures vipd against keepalived: outages, processor time, memory.
+#[derive(Parser)]
+struct Arguments {
+    /// Faults of each kind, for each of the two
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    faults: usize,
+    /// Seconds for each measurement of processor time
+    #[arg(long, default_value_t = 5, value_name = "SECONDS")]
+    window: u64,
+    /// Print the result as JSON
+    #[arg(long)]
+    json: bool,
+    /// Exit with 1 if a target is missed
+    #[arg(long)]
+    check: bool,
+    /// Measure one of the two only
+    #[arg(long)]
+    only: Option<Kind>,
+}
+
+/// Whose daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Keepalived,
+    Vipd,
+}
+
+/// What is done to the holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    PowerLoss,
+    Stop,
+    Deleted,
+}
+
+const FAULTS: [Fault; 3] = [Fault::PowerLoss, Fault::Stop, Fault::Deleted];
+
+/// Something measured of both, and how much of keepalived's vipd may take.
+#[derive(Clone, Debug, serde::Serialize)]
+struct Measure {
+    name: String,
+    unit: &'static str,
+    /// The greatest ratio of medians allowed, if there is one.
+    target: Option<f64>,
+    /// The greatest median of vipd allowed, if there is one.
+    limit: Option<f64>,
+    keepalived: Vec<f64>,
+    vipd: Vec<f64>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match measure(&arguments) {
+        Ok(measures) => {
+            let missed = measures.iter().filter(|m| m.missed()).count();
+            let print = if arguments.json { print_json } else { print_table };
+            print(&measures);
+            ExitCode::from(u8::from(arguments.check && missed > 0))
+        }
+        Err(error) => {
+            eprintln!("\nbench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(arguments: &Arguments) -> Result<Vec<Measure>> {
+    let kinds: Vec<Kind> = [Kind::Keepalived, Kind::Vipd]
+        .into_iter()
+        .filter(|kind| arguments.only.is_none_or(|only| only == *kind))
+        .collect();
+    let window = Duration::from_secs(arguments.window);
+    let mut measures = outages(&kinds, arguments.faults)?;
+    measures.extend(idle(&kinds, window)?);
+    measures.extend(many(&kinds, window)?);
+    say("");
+    Ok(measures)
+}
+
+/// The outage of a client after each fault.
+fn outages(kinds: &[Kind], faults: usize) -> Result<Vec<Measure>> {
+    let mut measures: Vec<Measure> =
+        FAULTS.iter().map(|f| Measure::new(f.name(), "ms", Some(f.target()))).collect();
+    let mut beds = start_beds(kinds, 1)?;
+    let mut dice = Dice::new(Stamp::now().nanos());
+    for turn in 0..faults {
+        for (fault, measure) in FAULTS.iter().zip(&mut measures) {
+            // Neither is always the first.
+            beds.reverse();
+            for bed in &mut beds {
+                say(&format!("fault {}/{faults}: {}, {:?}", turn + 1, fault.name(), bed.kind));
+                pause(dice.time_below(INTERVAL));
+                let outage = bed.fail(*fault)?;
+                measure.add(bed.kind, outage.as_secs_f64() * 1000.0);
+            }
+        }
+    }
+    Ok(measures)
+}
+
+/// Processor time and memory with one election and nothing to do.
+fn idle(kinds: &[Kind], window: Duration) -> Result<Vec<Measure>> {
+    say("idle");
+    let beds = start_beds(kinds, 1)?;
+    let mut measures = processor(&beds, "idle CPU", window)?;
+    let mut rss = Measure::new("memory, holder", "MiB RSS", None);
+    rss.limit = Some(RSS_LIMIT);
+    let mut pss = Measure::new("memory, holder", "MiB PSS", None);
+    for bed in &beds {
+        let usage = Usage::of(&bed.pids(0)?);
+        let mib = |kib: u64| u32::try_from(kib).map_or(f64::MAX, f64::from) / 1024.0;
+        rss.add(bed.kind, mib(usage.rss_kib));
+        pss.add(bed.kind, mib(usage.pss_kib));
+    }
+    measures.extend([rss, pss]);
+    Ok(measures)
+}
+
+/// Processor time with many elections.
+fn many(kinds: &[Kind], window: Duration) -> Result<Vec<Measure>> {
+    say(&format!("{MANY} elections"));
+    let beds = start_beds(kinds, MANY)?;
+    pause(2 * SECOND);
+    processor(&beds, &format!("CPU, {MANY} elections"), window)
+}
+
+/// Both beds are measured at the same time, so that a busy machine is busy for both.
+fn processor(beds: &[Bed], name: &str, window: Duration) -> Result<Vec<Measure>> {
+    let mut measures = Vec::new();
+    for (index, role) in ["holder", "backup"].into_iter().enumerate() {
+        let mut measure = Measure::new(&format!("{name}, {role}"), "% of a core", Some(1.0));
+        let pids = beds.iter().map(|bed| bed.pids(index)).collect::<Result<Vec<_>>>()?;
+        let groups: Vec<&[i32]> = pids.iter().map(Vec::as_slice).collect();
+        for _ in 0..WINDOWS {
+            for (bed, percent) in beds.iter().zip(cpu_percent(&groups, window)) {
+                measure.add(bed.kind, percent);
+            }
+        }
+        measures.push(measure);
+    }
+    Ok(measures)
+}
+
+fn start_beds(kinds: &[Kind], elections: u8) -> Result<Vec<Bed>> {
+    kinds.iter().map(|kind| Bed::start(*kind, elections)).collect()
+}
+
+/// Two hosts with one kind of daemon, and a client.
+struct Bed {
+    kind: Kind,
+    elections: u8,
+    // Dropped first to last: the daemons before the lab they run in.
+    daemons: [Option<Proc>; 2],
+    probe: Probe,
+    hosts: [Host; 2],
+    watch: Watch,
+    client: Host,
+    _lab: Lab,
+}
+
+impl Bed {
+    fn start(kind: Kind, elections: u8) -> Result<Self> {
+        let lab = Lab::new("bench")?;
+        let hosts = [lab.host("hap1", &[&net(0)])?, lab.host("hap2", &[&net(1)])?];
+        let client = lab.host("client", &["192.168.34.200/22"])?;
+        let watch = Watch::new();
+        for host in &hosts {
+            host.echo(PORT)?;
+            watch.follow(host)?;
+        }
+        let probe = ask(&client)?;
+        let daemons = [None, None];
+        let mut bed = Self { kind, elections, daemons, probe, hosts, watch, client, _lab: lab };
+        bed.start_daemon(0)?;
+        bed.start_daemon(1)?;
+        bed.settle()?;
+        Ok(bed)
+    }
+
+    fn start_daemon(&mut self, index: usize) -> Result {
+        let host = &self.hosts[index];
+        let daemon = match self.kind {
+            Kind::Keepalived => {
+                let instance = |n| Instance {
+                    interval: INTERVAL,
+                    ..Instance::new(n, PRIORITIES[index], &[&format!("{}/22", vip(n))])
+                };
+                keepalived::start(host, &(1..=self.elections).map(instance).collect::<Vec<_>>())?
+            }
+            Kind::Vipd => Vipd::start(host, &vipd_config(self.elections))?.process,
+        };
+        self.daemons[index] = Some(daemon);
+        Ok(())
+    }
+
+    /// Waits until the higher priority holds every address and answers, and the other listens.
+    fn settle(&mut self) -> Result {
+        for n in [1, self.elections] {
+            self.watch.wait_holders(vip(n).into(), &["hap1"], 20 * SECOND)?;
+        }
+        // Three intervals and a skew: whoever listens has heard the holder by then.
+        pause(5 * INTERVAL);
+        self.watch.wait_holders(vip(1).into(), &["hap1"], 20 * SECOND)?;
+        self.probe.wait_answer(Stamp::now(), 10 * SECOND)?;
+        Ok(())
+    }
+
+    /// Fails the holder, gives the client's outage, and repairs it.
+    fn fail(&mut self, fault: Fault) -> Result<Duration> {
+        self.probe = ask(&self.client)?;
+        self.probe.wait_answer(Stamp::now(), 10 * SECOND)?;
+        pause(20 * MS);
+        let at = Stamp::now();
+        match fault {
+            Fault::PowerLoss => self.hosts[0].power_loss().map(drop)?,
+            Fault::Stop => self.daemon(0)?.term()?,
+            Fault::Deleted => self.hosts[0].ip(&format!("addr del {}/22 dev eth0\n", vip(1)))?,
+        }
+        // Longer than the longest of them lasts.
+        pause(7 * INTERVAL);
+        self.probe.wait_answer(Stamp::now(), 20 * SECOND)?;
+        let outage = self.probe.timeline().outage_after(at).length();
+        self.repair(fault)?;
+        self.settle()?;
+        Ok(outage)
+    }
+
+    fn repair(&mut self, fault: Fault) -> Result {
+        match fault {
+            Fault::PowerLoss => {
+                self.hosts[0].power_on()?;
+                self.watch.follow(&self.hosts[0])?;
+                self.start_daemon(0)
+            }
+            Fault::Stop => {
+                if let Some(mut stopped) = self.daemons[0].take() {
+                    stopped.wait(10 * SECOND)?;
+                }
+                self.start_daemon(0)
+            }
+            Fault::Deleted => Ok(()),
+        }
+    }
+
+    /// The processes of the daemon on the host with the `index`th priority.
+    fn pids(&self, index: usize) -> Result<Vec<i32>> {
+        Ok(tree(self.daemon(index)?.pid()))
+    }
+
+    fn daemon(&self, index: usize) -> Result<&Proc> {
+        self.daemons[index].as_ref().ok_or_else(|| Error::Answer {
+            what: format!("{:?} on {}", self.kind, self.hosts[index].name()),
+            text: "not running".to_owned(),
+        })
+    }
+}
+
+/// A probe for each millisecond; a new one for each fault, so that it stays short.
+fn ask(client: &Host) -> Result<Probe> {
+    Probe::start(client, (vip(1), PORT).into(), MS)
+}
+
+/// The `n`th virtual address, out of the way of the hosts' own.
+const fn vip(n: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 168, 35, n)
+}
+
+fn net(index: usize) -> String {
+    format!("{}/22", ADDRESSES[index])
+}
+
+fn vipd_config(elections: u8) -> String {
+    let nodes = [("hap1", ADDRESSES[0], PRIORITIES[0]), ("hap2", ADDRESSES[1], PRIORITIES[1])];
+    let group = |n| (format!("g{n}"), n, vec![format!("{}/22", vip(n))]);
+    let groups: Vec<_> = (1..=elections).map(group).collect();
+    Setup { nodes: &nodes, interval: INTERVAL, preempt: true, groups: &groups, proxy: None }.text()
+}
+
+impl Fault {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::PowerLoss => "outage, power loss",
+            Self::Stop => "outage, graceful stop",
+            Self::Deleted => "outage, address deleted",
+        }
+    }
+
+    const fn target(self) -> f64 {
+        match self {
+            Self::PowerLoss | Self::Stop => 1.1,
+            Self::Deleted => 0.2,
+        }
+    }
+}
+
+impl Measure {
+    fn new(name: &str, unit: &'static str, target: Option<f64>) -> Self {
+        let (keepalived, vipd) = (Vec::new(), Vec::new());
+        Self { name: name.to_owned(), unit, target, limit: None, keepalived, vipd }
+    }
+
+    fn add(&mut self, kind: Kind, value: f64) {
+        match kind {
+            Kind::Keepalived => self.keepalived.push(value),
+            Kind::Vipd => self.vipd.push(value),
+        }
+    }
+
+    /// vipd's median in keepalived's.
+    fn ratio(&self) -> Option<f64> {
+        let (theirs, ours) = (Summary::of(&self.keepalived)?, Summary::of(&self.vipd)?);
+        (theirs.median > 0.0).then(|| ours.median / theirs.median)
+    }
+
+    fn missed(&self) -> bool {
+        let above =
+            |value: Option<f64>, most: Option<f64>| value.zip(most).is_some_and(|(v, m)| v > m);
+        let ours = Summary::of(&self.vipd).map(|s| s.median);
+        above(self.ratio(), self.target) || above(ours, self.limit)
+    }
+
+    fn goal(&self) -> String {
+        let ratio = self.target.map(|t| format!("<= {t}x"));
+        let limit = self.limit.map(|l| format!("<= {l} {}", self.unit));
+        ratio.or(limit).unwrap_or_default()
+    }
+}
+
+fn print_json(measures: &[Measure]) {
+    for measure in measures {
+        let line = serde_json::json!({
+            "name": measure.name,
+            "unit": measure.unit,
+            "keepalived": Summary::of(&measure.keepalived),
+            "vipd": Summary::of(&measure.vipd),
+            "ratio": measure.ratio(),
+            "target": measure.target,
+            "limit": measure.limit,
+            "missed": measure.missed(),
+        });
+        println!("{line}");
+    }
+}
+
+fn print_table(measures: &[Measure]) {
+    let paint = Paint::of_stdout();
+    let row = |name: &str, unit: &str, theirs: &str, ours: &str, ratio: &str| {
+        let (name, unit) = (left(name, 27), left(unit, 11));
+        format!("{name} {unit} {} {} {}", right(theirs, 20), right(ours, 20), right(ratio, 7))
+    };
+    let heading = row("median (min-max)", "", "keepalived", "vipd", "ratio");
+    println!("{}", paint.tone(Tone::Strong, &format!("{heading}  target")));
+    println!("{}", paint.rule(108));
+    for measure in measures {
+        let cell = |values: &[f64]| Summary::of(values).map_or("-".to_owned(), |s| s.to_string());
+        let ratio = measure.ratio().map_or("-".to_owned(), |r| format!("{}x", short(r)));
+        let (theirs, ours) = (cell(&measure.keepalived), cell(&measure.vipd));
+        let goal = measure.goal();
+        let verdict = match (measure.vipd.is_empty() || goal.is_empty(), measure.missed()) {
+            (true, _) => goal,
+            (false, true) => paint.tone(Tone::Bad, &format!("{goal}, missed")),
+            (false, false) => paint.tone(Tone::Good, &format!("{goal}, met")),
+        };
+        println!("{}  {verdict}", row(&measure.name, measure.unit, &theirs, &ours, &ratio));
+    }
+    let n = measures.first().map_or(0, |m| m.keepalived.len().max(m.vipd.len()));
+    println!("{}", paint.rule(108));
+    println!(
+        "{n} faults of each kind at random moments, by turns; adverts every {} ms, priorities \
+         {PRIORITIES:?},\npreemption on, one probe a millisecond; CPU: {WINDOWS} windows, both at \
+         the same time.",
+        INTERVAL.as_millis()
+    );
+}
+
+/// What is being done, on one line of the terminal.
+fn say(what: &str) {
+    use std::io::IsTerminal as _;
+    let mut err = std::io::stderr();
+    if err.is_terminal() {
+        // Progress that cannot be shown is no reason to stop.
+        let _ = write!(err, "\r\x1b[K{what}");
+        let _ = err.flush();
+    }
+}
