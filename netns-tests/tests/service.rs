@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use netns_tests::nspawn::Host;
 
-/// `CAP_NET_ADMIN` and `CAP_NET_RAW`.
-const CAPABILITIES: &str = "0000000000003000";
+/// `CAP_NET_ADMIN`, `CAP_NET_RAW`, `CAP_IPC_LOCK` and `CAP_SYS_NICE`.
+const CAPABILITIES: &str = "0000000000807000";
 const VIP: &str = "192.0.2.100";
 const SECOND_VIP: &str = "192.0.2.101";
 
@@ -58,7 +58,7 @@ fn serving(addresses: &str, proxy: &str) -> Host {
         host.copy_in(&built(program), &format!("/usr/bin/{program}"), 0o755)
             .unwrap_or_else(|e| panic!("{e}; build {program} first"));
     }
-    host.sh("ip link add eth0 type veth peer name link; ip link set link up; ip link set eth0 up");
+    host.sh("ip link add eth0 type veth peer name far; ip link set far up; ip link set eth0 up");
     host.sh("ip address add 192.0.2.1/24 dev eth0");
     configure(&host, &config(addresses, proxy));
     host.sh("systemctl start vipd.service || { journalctl -u vipd --no-pager; exit 1; }");
@@ -140,6 +140,8 @@ fn the_service_is_not_root_and_leaves_nothing_behind() {
     assert!(status.contains("NoNewPrivs:\t1\n"), "{status}");
     let classes = host.sh(&format!("ps -L -o cls= -p {pid}"));
     assert!(classes.contains("RR"), "no thread is real-time: {classes}");
+    let locked = status.lines().find(|l| l.starts_with("VmLck:")).unwrap_or_default();
+    assert!(!locked.ends_with("\t       0 kB"), "no memory is locked: {locked:?}");
     host.sh("test -S /run/vipd/vipd.sock && vipctl status");
 
     host.sh("systemctl stop vipd.service");
