@@ -54,7 +54,7 @@ impl Lab {
         &self.switch.prefix
     }
 
-    /// A directory for this lab's files; it goes with the lab.
+    /// A directory for this lab's files; it goes with the lab, unless `VIPD_LAB_KEEP` is set.
     pub fn dir(&self) -> &Path {
         &self.switch.dir
     }
@@ -94,7 +94,7 @@ for turn in 1 2; do
     done
 done
 for ns in $(names "$1"); do ip netns del "$ns" 2>/dev/null; done
-rm -rf "$2"
+[ -n "$VIPD_LAB_KEEP" ] || rm -rf "$2"
 "#;
 
 /// A process outside of the lab that cleans up once the maker of the lab is gone: its standard

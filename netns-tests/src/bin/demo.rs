@@ -223,6 +223,10 @@ impl Stage {
     fn start_all(&mut self) -> Result {
         for host in self.hosts.clone() {
             self.start(&host)?;
+            // One after the other, as machines boot: the first holds before the next is there.
+            let vipd = self.daemons.get_mut(host.name()).ok_or_else(|| unexpected(host.name()))?;
+            let role = if host.name() == NODES[0].0 { "active" } else { "backup" };
+            vipd.wait_role(GROUP, role, 10 * SECOND)?;
         }
         let begin = Stamp::now();
         let probe = HttpProbe::start(&self.client, (VIP, PORT).into(), EVERY, SECOND)?;
