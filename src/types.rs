@@ -278,8 +278,10 @@ impl Mac {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        for (ix, byte) in self.0.iter().enumerate() {
+            write!(f, "{}{byte:02x}", if ix == 0 { "" } else { ":" })?;
+        }
+        Ok(())
     }
 }
 
@@ -300,11 +302,11 @@ mod tests {
         let three = Centis::new(300).unwrap();
         assert_eq!(
             three.down_interval(Version::V2, Priority(156)),
-            Duration::from_nanos(9_390_625_000)
+            Duration::from_micros(9_390_625)
         );
         assert_eq!(
             three.down_interval(Version::V3, Priority(156)),
-            Duration::from_nanos(10_171_875_000)
+            Duration::from_micros(10_171_875)
         );
     }
 

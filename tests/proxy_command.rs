@@ -26,6 +26,7 @@ fn command(argv: &[&str]) -> Proxy {
         stop_timeout: Duration::from_millis(200),
         restarts: 0,
         restart_window: Duration::from_mins(1),
+        config: None,
     }
 }
 
@@ -247,12 +248,43 @@ async fn no_command_outlives_its_supervisor() {
     assert!(!alive(pid), "a shutdown waits for it");
 }
 
+/// A daemon that is killed cannot clean up: the kernel tells the command. This very program is
+/// the daemon.
+#[tokio::test]
+async fn no_command_outlives_a_daemon_that_is_killed() {
+    let scratch = Scratch::new("orphan");
+    let file = scratch.0.join("pid");
+    let mut daemon = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "daemon_inside"])
+        .env("PID_FILE", &file)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the command runs", || file.exists()).await;
+    let pid = std::fs::read_to_string(&file).unwrap().parse().unwrap();
+    assert!(running(pid));
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    until("the command is gone", || !running(pid)).await;
+}
+
+#[tokio::test]
+#[ignore = "the daemon of the test above"]
+async fn daemon_inside() {
+    let file = PathBuf::from(std::env::var_os("PID_FILE").expect("where to write"));
+    let mut rig = Rig::new();
+    let pid = rig.up(&command(&["/bin/sleep", "1000"])).await;
+    std::fs::write(file.with_extension("part"), pid.to_string()).unwrap();
+    std::fs::rename(file.with_extension("part"), &file).unwrap();
+    std::future::pending::<()>().await;
+}
+
 #[tokio::test]
 async fn a_command_inherits_nothing_that_makes_vipd_special() {
     let scratch = Scratch::new("status");
     let file = scratch.0.join("out");
     let script = format!(
-        "exec > {}; cat /proc/self/status; nice; ulimit -l; umask; env; ls /proc/self/fd; \
+        "exec > {}; cat /proc/self/status /proc/self/limits; env; \
          echo sid $(ps -o sid= -p $$) $$; echo done; exec sleep 1000",
         file.display()
     );
@@ -277,6 +309,8 @@ async fn a_command_inherits_nothing_that_makes_vipd_special() {
     for name in ["NOTIFY_SOCKET=", "WATCHDOG_USEC=", "LISTEN_FDS="] {
         assert!(!text.contains(name), "{name}");
     }
+    assert!(field("Max realtime priority").starts_with("0 0"));
+    assert!(field("Max nice priority").starts_with("0 0"));
     let session = field("sid ");
     assert_eq!(session.split(' ').next(), session.split(' ').nth(1), "a session of its own");
     if nix::unistd::Uid::effective().is_root() {

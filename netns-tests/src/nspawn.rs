@@ -10,6 +10,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -29,6 +30,9 @@ const CGROUP: &str = "vipd-lab";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a command in a host may take.
 const COMMAND_SECONDS: &str = "60";
+
+/// How many hosts this process had: several may have the same name.
+static HOSTS: AtomicU32 = AtomicU32::new(0);
 
 /// What went wrong with a host.
 #[derive(Debug, thiserror::Error)]
@@ -157,8 +161,9 @@ impl Host {
     /// What could not be made, or the console of a host that does not come up.
     pub fn boot(name: &str, netns: Option<&str>) -> Result<Self, Error> {
         let rootfs = Rootfs::ensure()?;
-        let dir = rootfs.base.join(format!("host-{}-{name}", std::process::id()));
-        let made = overlay(&rootfs, &dir).and_then(|()| launch(&dir, name, netns));
+        let number = HOSTS.fetch_add(1, Ordering::Relaxed);
+        let dir = rootfs.base.join(format!("host-{}-{number}-{name}", std::process::id()));
+        let made = overlay(&rootfs, &dir, name).and_then(|()| launch(&dir, name, netns));
         let nspawn = made.inspect_err(|_| clean_up(&dir, &label(&dir)))?;
         let mut host = Self { name: name.to_owned(), dir, nspawn, leader: Pid::from_raw(0) };
         host.wait_until_up()?;
@@ -195,12 +200,12 @@ impl Host {
         io(format!("{}: {}", self.name, argv.join(" ")), output)
     }
 
-    /// Runs a program in the host; its standard output if it succeeds.
+    /// Runs a script in the host until its first failure; its standard output if there is none.
     ///
     /// # Panics
     /// If it fails, with everything it said.
     pub fn sh(&self, script: &str) -> String {
-        let output = self.run(["/bin/sh", "-c", script]);
+        let output = self.run(["/bin/sh", "-ec", script]);
         let output = output.unwrap_or_else(|e| panic!("{e}"));
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let errors = String::from_utf8_lossy(&output.stderr);
@@ -320,7 +325,7 @@ fn label(dir: &Path) -> String {
     dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn overlay(rootfs: &Rootfs, dir: &Path) -> Result<(), Error> {
+fn overlay(rootfs: &Rootfs, dir: &Path, name: &str) -> Result<(), Error> {
     for part in ["upper/etc", "work", "root"] {
         io(format!("create {}", dir.display()), fs::create_dir_all(dir.join(part)))?;
     }
@@ -332,6 +337,7 @@ fn overlay(rootfs: &Rootfs, dir: &Path) -> Result<(), Error> {
     )?;
     let id = format!("{:032x}\n", u128::from_ne_bytes(random));
     io("write machine-id", fs::write(dir.join("upper/etc/machine-id"), id))?;
+    io("write hostname", fs::write(dir.join("upper/etc/hostname"), format!("{name}\n")))?;
     let options = format!(
         "lowerdir={},upperdir={},workdir={}",
         rootfs.path().display(),
@@ -352,14 +358,15 @@ fn launch(dir: &Path, name: &str, netns: Option<&str>) -> Result<Child, Error> {
         io(format!("create {}", group.display()), fs::create_dir_all(group))?;
     }
     // nspawn puts the host into a cgroup next to its own, hence must have one of its own.
-    let enter: String =
+    let enter: Vec<_> =
         groups.iter().map(|g| format!("echo $$ > {}/cgroup.procs && ", g.display())).collect();
+    let script = enter.concat() + "exec systemd-nspawn \"$@\"";
     let network = netns.map_or_else(
         || "--private-network".to_owned(),
         |path| format!("--network-namespace-path={path}"),
     );
     let child = Command::new("/bin/sh")
-        .args(["-c", &format!("{enter} exec systemd-nspawn \"$@\""), "nspawn"])
+        .args(["-c", &script, "nspawn"])
         .args(["-q", "-b", "-D"])
         .arg(dir.join("root"))
         .args(["-M", name, "--register=no", "--keep-unit", &network])

@@ -106,17 +106,6 @@ pub fn position(text: &str, at: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// The exit status of `vipctl check`: 1 with errors, 3 with warnings only where `strict`, else 0.
-///
-/// 2 is left to bad usage and unreadable files.
-pub fn exit_code(diagnostics: &[Diagnostic], strict: bool) -> u8 {
-    match diagnostics.iter().map(|d| d.severity).min() {
-        Some(Severity::Error) => 1,
-        Some(Severity::Warning) if strict => 3,
-        Some(Severity::Warning) | None => 0,
-    }
-}
-
 /// Writes `diagnostics` of the file `name` with contents `text` as rustc does, then how many.
 ///
 /// Empty if there are none.

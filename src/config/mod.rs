@@ -25,7 +25,7 @@ use toml::de::DeTable;
 
 use crate::types::{Centis, Family, Priority, Version, VrId};
 
-pub use diag::{Diagnostic, Severity, Span, exit_code, position, render};
+pub use diag::{Diagnostic, Severity, Span, position, render};
 pub use form::{PasswordError, password};
 pub use host::HostError;
 pub use schema::{reference, schema};

@@ -16,7 +16,7 @@ use super::event::{Action, AddressSpec, Failure, KernelAddress, Task};
 /// How long to wait before a refused request is repeated.
 const RETRY: Duration = Duration::from_secs(1);
 /// The window of the limit on restorations.
-const RESTORE_WINDOW: Duration = Duration::from_secs(60);
+const RESTORE_WINDOW: Duration = Duration::from_mins(1);
 /// A round of announcements as young as this is not begun again by another sign of a conflict.
 const FRESH_ROUND: Duration = Duration::from_millis(100);
 

@@ -199,14 +199,14 @@ impl Election {
         const PLAIN: &[Flavour] = &[Flavour::Plain];
         const PSEUDO: &[Flavour] = &[Flavour::Pseudo];
         const BOTH: &[Flavour] = &[Flavour::Pseudo, Flavour::Plain];
-        match (self.version, self.family, self.checksum, self.peer_flavour) {
-            (Version::V2, _, _, _) => PLAIN,
-            (Version::V3, Family::V6, _, _) => PSEUDO,
-            (Version::V3, Family::V4, Checksum::Rfc9568, _)
-            | (Version::V3, Family::V4, Checksum::Auto, Some(Flavour::Plain)) => PLAIN,
-            (Version::V3, Family::V4, Checksum::Pseudo, _)
-            | (Version::V3, Family::V4, Checksum::Auto, Some(Flavour::Pseudo)) => PSEUDO,
-            (Version::V3, Family::V4, Checksum::Auto, None) => BOTH,
+        match (self.version, self.family) {
+            (Version::V2, _) => PLAIN,
+            (Version::V3, Family::V6) => PSEUDO,
+            (Version::V3, Family::V4) => match (self.checksum, self.peer_flavour) {
+                (Checksum::Rfc9568, _) | (Checksum::Auto, Some(Flavour::Plain)) => PLAIN,
+                (Checksum::Pseudo, _) | (Checksum::Auto, Some(Flavour::Pseudo)) => PSEUDO,
+                (Checksum::Auto, None) => BOTH,
+            },
         }
     }
 

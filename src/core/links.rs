@@ -14,7 +14,7 @@ const REOPEN: Duration = Duration::from_secs(1);
 /// Interfaces, addresses and ports.
 #[derive(Debug, Default)]
 pub(crate) struct Links {
-    links: BTreeMap<IfIndex, Link>,
+    interfaces: BTreeMap<IfIndex, Link>,
     addresses: BTreeMap<(IfIndex, IpAddr), KernelAddress>,
     ports: BTreeMap<IfIndex, Port>,
     resync: Option<Seen>,
@@ -87,11 +87,11 @@ impl Links {
         if let Some(seen) = &mut self.resync {
             seen.links.push(link.index);
         }
-        self.links.insert(link.index, link);
+        self.interfaces.insert(link.index, link);
     }
 
     pub(crate) fn link_gone(&mut self, index: IfIndex) -> Vec<KernelAddress> {
-        self.links.remove(&index);
+        self.interfaces.remove(&index);
         let gone: Vec<_> = self.addresses.values().filter(|a| a.index == index).copied().collect();
         self.addresses.retain(|(i, _), _| *i != index);
         gone
@@ -120,8 +120,12 @@ impl Links {
         };
         seen.links.sort_unstable();
         seen.addresses.sort_unstable();
-        let links: Vec<_> =
-            self.links.keys().filter(|i| seen.links.binary_search(i).is_err()).copied().collect();
+        let links: Vec<_> = self
+            .interfaces
+            .keys()
+            .filter(|i| seen.links.binary_search(i).is_err())
+            .copied()
+            .collect();
         let addresses: Vec<_> = self
             .addresses
             .iter()
@@ -132,16 +136,16 @@ impl Links {
     }
 
     pub(crate) fn get(&self, index: IfIndex) -> Option<&Link> {
-        self.links.get(&index)
+        self.interfaces.get(&index)
     }
 
     pub(crate) fn named(&self, name: &str) -> Option<&Link> {
-        self.links.values().find(|l| &*l.name == name)
+        self.interfaces.values().find(|l| &*l.name == name)
     }
 
     /// The interface that carries `ip`.
     pub(crate) fn carrying(&self, ip: IpAddr) -> Option<&Link> {
-        self.addresses.values().find(|a| a.ip == ip).and_then(|a| self.links.get(&a.index))
+        self.addresses.values().find(|a| a.ip == ip).and_then(|a| self.interfaces.get(&a.index))
     }
 
     /// Every address of every interface.
@@ -155,7 +159,7 @@ impl Links {
     }
 
     pub(crate) fn is_loopback(&self, index: IfIndex) -> bool {
-        self.links.get(&index).is_some_and(|l| &*l.name == "lo")
+        self.interfaces.get(&index).is_some_and(|l| &*l.name == "lo")
     }
 
     /// The addresses of an interface.
@@ -289,7 +293,7 @@ impl Port {
     }
 }
 
-/// fe80::/10.
+/// `fe80::/10`.
 pub(crate) fn is_link_local(ip: Ipv6Addr) -> bool {
     ip.segments()[0] & 0xffc0 == 0xfe80
 }

@@ -21,7 +21,9 @@ mod addresses;
 mod election;
 pub mod event;
 mod group;
+mod kernel;
 mod links;
+mod orders;
 mod presence;
 mod proxy;
 mod receive;
@@ -38,17 +40,16 @@ use std::time::Duration;
 use crate::config::{Config, Proxy, Transport};
 use crate::types::{Family, IfIndex, Instant, Mac, Priority, VrId};
 
-use addresses::Op;
-use event::{Action, AddressSpec, Event, KernelAddress, Link, PortSpec, ProxyOrder, Secrets, Task};
-use group::{Group, Settings, spec};
-use links::{Links, NotReady};
+use event::{Action, Event, Secrets};
+use group::Group;
+use links::Links;
 use presence::{Change, Peer};
 use signs::DropLog;
-use status::{Note, PeerKind, Severity};
+use status::{Note, Severity};
 
 /// 224.0.0.18 (RFC 9568 §5.1.1.2).
 pub const MULTICAST_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
-/// ff02::12 (RFC 9568 §5.1.2.2).
+/// `ff02::12` (RFC 9568 §5.1.2.2).
 pub const MULTICAST_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12);
 
 /// Requests to the kernel that may be under way: what a burst of addresses can delay.
@@ -127,6 +128,11 @@ impl Out<'_> {
         self.links.port(port?)?.source(family)
     }
 
+    /// Whether that is a node's or router's address of the file.
+    fn knows(&self, ip: IpAddr) -> bool {
+        self.peers.iter().any(|p| p.ip == ip)
+    }
+
     /// What to call whoever has this address.
     fn name(&self, ip: IpAddr) -> String {
         match self.peers.iter().find(|p| p.ip == ip) {
@@ -162,7 +168,7 @@ impl Node {
         out: &mut Vec<Action>,
     ) -> Self {
         let mut node = Self {
-            peers: peers(&config, me),
+            peers: orders::peers(&config, me),
             config,
             me,
             started: now,
@@ -200,7 +206,7 @@ impl Node {
         match event {
             Event::Tick => self.tick(now, out),
             Event::Datagram { ifindex, meta, bytes } => {
-                self.datagram(now, ifindex, &meta, bytes, out)
+                self.datagram(now, ifindex, &meta, bytes, out);
             }
             Event::Neighbour { ifindex, ip, mac } => self.neighbour(now, ifindex, ip, mac, out),
             Event::Link(link) => self.link(link),
@@ -385,373 +391,6 @@ impl Node {
         }
     }
 
-    // ---- the kernel ----
-
-    fn link(&mut self, link: Link) {
-        self.links.link(link);
-        self.stale = true;
-    }
-
-    fn link_gone(&mut self, now: Instant, index: IfIndex, out: &mut Vec<Action>) {
-        for address in self.links.link_gone(index) {
-            self.lost(now, address, out);
-        }
-        for group in self.groups.values_mut() {
-            group.addresses.interface_gone(index);
-        }
-        self.stale = true;
-    }
-
-    fn address(&mut self, now: Instant, address: KernelAddress, out: &mut Vec<Action>) {
-        self.links.address(address);
-        let Some(&(id, slot)) = self.vips.get(&address.ip) else {
-            self.stale |= !address.ours;
-            self.sweep(address, out);
-            return;
-        };
-        self.with(id, out, |group, out| {
-            let meaning = group.addresses.seen(now, slot, &address);
-            group.address_told(now, address.ip, meaning, out);
-        });
-        self.sweep(address, out);
-    }
-
-    fn address_gone(&mut self, now: Instant, address: KernelAddress, out: &mut Vec<Action>) {
-        self.links.address_gone(address);
-        self.lost(now, address, out);
-    }
-
-    fn lost(&mut self, now: Instant, address: KernelAddress, out: &mut Vec<Action>) {
-        let Some(&(id, slot)) = self.vips.get(&address.ip) else {
-            self.stale |= !address.ours;
-            return;
-        };
-        self.with(id, out, |group, out| {
-            let limit = group.config.restore_limit;
-            let meaning = group.addresses.gone(now, slot, &address, limit);
-            group.address_told(now, address.ip, meaning, out);
-            group.settle(now, out);
-        });
-    }
-
-    fn resync_end(&mut self, now: Instant, out: &mut Vec<Action>) {
-        self.resyncing = false;
-        let gone = self.links.resync_end();
-        for group in self.groups.values_mut() {
-            group.addresses.resynced();
-        }
-        for index in gone.links {
-            self.link_gone(now, index, out);
-        }
-        for address in gone.addresses {
-            self.address_gone(now, address, out);
-        }
-        self.refresh(now, out);
-        let all: Vec<_> = self.links.addresses().copied().collect();
-        for address in all {
-            self.sweep(address, out);
-        }
-    }
-
-    /// Removes a virtual address from where it does not belong: another interface, or left over
-    /// from an earlier configuration. Loopback is the operator's own.
-    fn sweep(&mut self, address: KernelAddress, out: &mut Vec<Action>) {
-        if self.resyncing || self.links.is_loopback(address.index) {
-            return;
-        }
-        let (group, slot) = match self.vips.get(&address.ip) {
-            Some(&(id, slot)) => {
-                let slots = self.groups.get(&id).map_or(&[][..], |g| g.addresses.slots());
-                let belongs = slots
-                    .get(usize::from(slot))
-                    .is_none_or(|s| s.spec.index == address.index || s.spec.index == IfIndex(0));
-                if belongs {
-                    return;
-                }
-                (id, slot)
-            }
-            None if address.ours && self.orphans.contains(&address.ip) => (u16::MAX, u16::MAX),
-            None => return,
-        };
-        let spec = AddressSpec {
-            index: address.index,
-            ip: address.ip,
-            prefix: address.prefix,
-            label: None,
-            preferred: false,
-        };
-        self.tasks += 1;
-        out.push(Action::Kernel(Task::DelAddress { group, slot, spec }));
-    }
-
-    fn done(
-        &mut self,
-        now: Instant,
-        task: Task,
-        result: Result<(), event::Failure>,
-        out: &mut Vec<Action>,
-    ) {
-        let (id, slot, op, spec) = match task {
-            Task::OpenPort(spec) => {
-                if self.links.opened(now, &spec, result) {
-                    self.stale = true;
-                }
-                return;
-            }
-            Task::ClosePort(_) => return,
-            Task::AddAddress { group, slot, spec } => (group, slot, Op::Add, spec),
-            Task::DelAddress { group, slot, spec } => (group, slot, Op::Del, spec),
-        };
-        self.tasks = self.tasks.saturating_sub(1);
-        self.with(id, out, |group, out| {
-            group.address_done(now, slot, op, &spec, result, out);
-            group.settle(now, out);
-        });
-    }
-
-    /// Looks up every group's interface, source and addresses, and plans the sockets.
-    fn refresh(&mut self, now: Instant, out: &mut Vec<Action>) {
-        let found: Vec<_> = self.groups.iter().map(|(id, g)| (*id, self.interface(g))).collect();
-        let wanted = self.wanted_ports(&found);
-        let (close, open) = self.links.plan_ports(now, wanted);
-        out.extend(close.into_iter().map(|i| Action::Kernel(Task::ClosePort(i))));
-        out.extend(open.into_iter().map(|spec| Action::Kernel(Task::OpenPort(spec))));
-        self.routes.clear();
-        for (id, link) in found {
-            let ready = link.and_then(|l| self.readiness(id, &l));
-            let addresses = self.resolve(id);
-            let links = &self.links;
-            let Some(group) = self.groups.get_mut(&id) else { continue };
-            group.port = ready.as_ref().ok().copied();
-            if let Some(port) = group.port
-                && !group.retired
-            {
-                self.routes.insert((port, group.config.vrid), id);
-            }
-            let found = group.addresses.configure(addresses, |s| links.has(s.index, s.ip));
-            let (group, mut out) = self.parts_of(id, out);
-            if let Some(group) = group {
-                if found > 0 && !group.is_active() {
-                    let text = format!("{found} address(es) were already here; removing them");
-                    group.note(now, Severity::Warn, "leftover", text, &mut out);
-                }
-                group.set_ready(now, ready.map(|_| ()), &mut out);
-                group.settle(now, &mut out);
-            }
-        }
-        self.reap(out);
-        self.index_addresses();
-    }
-
-    /// The interface of a group.
-    fn interface(&self, group: &Group) -> Result<Link, NotReady> {
-        match &group.config.interface {
-            Some(name) => self.links.named(name).ok_or_else(|| NotReady::NoInterface(name.clone())),
-            None => {
-                let own = self.config.nodes[self.me].address;
-                self.links.carrying(own).ok_or(NotReady::NoAddress(own))
-            }
-        }
-        .cloned()
-    }
-
-    fn wanted_ports(&self, found: &[(u16, Result<Link, NotReady>)]) -> BTreeMap<IfIndex, PortSpec> {
-        let mut wanted: BTreeMap<IfIndex, PortSpec> = BTreeMap::new();
-        for (id, link) in found {
-            let (Ok(link), Some(group)) = (link, self.groups.get(id)) else { continue };
-            if !link.up {
-                if let Some(spec) = self.links.port(link.index) {
-                    wanted.insert(link.index, spec.clone());
-                }
-                continue;
-            }
-            let port = wanted.entry(link.index).or_insert_with(|| PortSpec {
-                index: link.index,
-                name: link.name.clone(),
-                v4: None,
-                v6: None,
-                watch: Vec::new(),
-            });
-            for family in group.config.families() {
-                match self.source(link.index, group, family) {
-                    Some(IpAddr::V4(ip)) => port.v4 = Some(ip),
-                    Some(IpAddr::V6(ip)) => port.v6 = Some(ip),
-                    None => {}
-                }
-            }
-            let room = MAX_WATCHED.saturating_sub(port.watch.len());
-            port.watch.extend(group.config.addresses.iter().map(|a| a.ip).take(room));
-        }
-        wanted
-    }
-
-    /// Our source address for a group's adverts: the node's own where the interface carries it.
-    /// IPv6 multicast must come from a link-local one (RFC 9568 §5.1.2.1).
-    fn source(&self, index: IfIndex, group: &Group, family: Family) -> Option<IpAddr> {
-        let own = self.config.nodes[self.me].address_of(family).filter(|ip| {
-            match (ip, group.config.transport) {
-                (IpAddr::V4(_), _) | (IpAddr::V6(_), Transport::Unicast { .. }) => true,
-                (IpAddr::V6(ip), Transport::Multicast) => links::is_link_local(*ip),
-            }
-        });
-        self.links.source(index, family, own, |ip| self.is_virtual(ip))
-    }
-
-    fn is_virtual(&self, ip: IpAddr) -> bool {
-        self.vips.contains_key(&ip)
-            || self.groups.values().any(|g| g.config.addresses.iter().any(|a| a.ip == ip))
-    }
-
-    /// Whether a group's adverts can be sent and heard, and where.
-    fn readiness(&self, id: u16, link: &Link) -> Result<IfIndex, NotReady> {
-        let name = link.name.to_string();
-        if !link.up {
-            return Err(NotReady::NoCarrier(name));
-        }
-        let families = self.groups.get(&id).into_iter().flat_map(|g| g.config.families());
-        for family in families {
-            let usable = self.links.port(link.index);
-            if usable.is_some_and(|p| p.source(family).is_some()) {
-                continue;
-            }
-            let group = &self.groups[&id];
-            return Err(match self.source(link.index, group, family) {
-                None => NotReady::NoSource(name, family),
-                Some(_) => self.links.port_trouble(link.index, &name),
-            });
-        }
-        Ok(link.index)
-    }
-
-    /// What a group's addresses are on this host: interface numbers instead of names.
-    fn resolve(&self, id: u16) -> Vec<(AddressSpec, bool)> {
-        let Some(group) = self.groups.get(&id) else { return Vec::new() };
-        let default = self.interface(group).map_or(IfIndex(0), |l| l.index);
-        let index = |name: &Option<String>| match name {
-            Some(name) => self.links.named(name).map_or(IfIndex(0), |l| l.index),
-            None => default,
-        };
-        group.config.addresses.iter().map(|a| (spec(a, index(&a.interface)), a.advertise)).collect()
-    }
-
-    fn index_addresses(&mut self) {
-        self.vips.clear();
-        for (id, group) in &self.groups {
-            for (ix, slot) in (0..).zip(group.addresses.slots()) {
-                if !slot.retired || slot.have || slot.pending.is_some() {
-                    let old = self.vips.insert(slot.spec.ip, (*id, ix));
-                    if let Some(old) = old.filter(|_| slot.retired) {
-                        self.vips.insert(slot.spec.ip, old);
-                    }
-                }
-            }
-        }
-    }
-
-    // ---- orders ----
-
-    fn stop(&mut self, now: Instant, out: &mut Vec<Action>) {
-        if self.stop_by.is_some() || self.exited {
-            return;
-        }
-        let proxies = self.groups.values().filter_map(|g| g.config.proxy.as_ref());
-        let longest = proxies.map(|p| p.stop_timeout).max().unwrap_or_default();
-        self.stop_by = Some(now + STOP_LIMIT + longest);
-        self.each(out, |group, out| group.stop(now, "vipd is stopping", out));
-    }
-
-    fn reload(
-        &mut self,
-        now: Instant,
-        config: Arc<Config>,
-        secrets: &Secrets,
-        out: &mut Vec<Action>,
-    ) {
-        if self.stop_by.is_some() || self.exited {
-            out.push(Action::Reloaded(Vec::new()));
-            return;
-        }
-        let mut changes = Vec::new();
-        self.orphans.extend(self.virtual_addresses());
-        let old = std::mem::replace(&mut self.config, config);
-        let name = &old.nodes[self.me].name;
-        // The daemon refuses a file without this node, so it is found.
-        self.me = self.config.nodes.iter().position(|n| n.name == *name).unwrap_or(0);
-        self.peers = merge(std::mem::take(&mut self.peers), peers(&self.config, self.me));
-        let mut gone: BTreeSet<u16> = self.order.drain(..).collect();
-        for ix in 0..self.config.groups.len() {
-            let settings = self.settings(ix, secrets);
-            let known = self
-                .groups
-                .iter()
-                .find(|(id, g)| gone.contains(id) && g.config.name == settings.config.name)
-                .map(|(id, _)| *id);
-            let id = match known {
-                Some(id) => {
-                    gone.remove(&id);
-                    self.with(id, out, |group, out| {
-                        let name = group.config.name.clone();
-                        let lines = group.configure(now, settings, out);
-                        changes.extend(lines.into_iter().map(|line| format!("{name}: {line}")));
-                    });
-                    id
-                }
-                None => {
-                    changes.push(format!("+ group {}", settings.config.name));
-                    self.add_group(now, settings, out)
-                }
-            };
-            self.order.push(id);
-        }
-        for id in gone {
-            self.with(id, out, |group, out| {
-                changes.push(format!("- group {}", group.config.name));
-                group.retired = true;
-                group.stop(now, "no longer in the configuration", out);
-            });
-        }
-        self.stale = true;
-        out.push(Action::Reloaded(changes));
-    }
-
-    fn add_group(&mut self, now: Instant, settings: Settings, out: &mut Vec<Action>) -> u16 {
-        let id = self.next_id;
-        self.next_id = self.next_id.wrapping_add(1);
-        let group = Group::new(now, id, settings);
-        if group.proxy.is_some() {
-            out.push(Action::Proxy(id, ProxyOrder::Watch));
-        }
-        self.groups.insert(id, group);
-        id
-    }
-
-    /// Forgets groups that left the configuration and have nothing left on this host.
-    fn reap(&mut self, out: &mut Vec<Action>) {
-        self.groups.retain(|id, group| {
-            let keep = !(group.retired && group.is_stopped());
-            if !keep && group.proxy.is_some() {
-                out.push(Action::Proxy(*id, ProxyOrder::Unwatch));
-            }
-            keep
-        });
-    }
-
-    fn settings(&self, ix: usize, secrets: &Secrets) -> Settings {
-        let config = self.config.groups[ix].clone();
-        let nodes = self.config.nodes.iter().enumerate().filter(|(n, _)| *n != self.me);
-        let families: Vec<_> = config.families().collect();
-        let destinations = nodes
-            .flat_map(|(_, n)| families.iter().filter_map(|f| n.address_of(*f)))
-            .chain(config.routers.iter().map(|r| r.address))
-            .collect();
-        Settings {
-            priority: config.priorities.get(self.me).copied().unwrap_or(Priority::DEFAULT),
-            password: secrets.0.get(ix).copied().flatten(),
-            destinations,
-            config,
-        }
-    }
-
     // ---- borrowing ----
 
     fn parts<'a>(
@@ -789,31 +428,4 @@ impl Node {
             act(group, &mut out);
         }
     }
-}
-
-/// Everybody but node `me`: the other nodes' fixed addresses and the routers of all groups.
-fn peers(config: &Config, me: usize) -> Vec<Peer> {
-    let nodes = config.nodes.iter().enumerate().filter(|(ix, _)| *ix != me).flat_map(|(_, n)| {
-        let addresses = [Some(n.address), n.address6.map(IpAddr::V6)];
-        addresses.into_iter().flatten().map(|ip| (n.name.clone(), ip, PeerKind::Node))
-    });
-    let routers = config.groups.iter().flat_map(|g| &g.routers);
-    let routers = routers.map(|r| (r.name.clone(), r.address, PeerKind::Router));
-    let mut peers: Vec<Peer> = Vec::new();
-    for (name, ip, kind) in nodes.chain(routers) {
-        if !peers.iter().any(|p| p.ip == ip) {
-            peers.push(Peer::new(name, ip, kind));
-        }
-    }
-    peers
-}
-
-/// Keeps what is known of peers that stay.
-fn merge(old: Vec<Peer>, mut new: Vec<Peer>) -> Vec<Peer> {
-    for was in old {
-        if let Some(is) = new.iter_mut().find(|p| p.ip == was.ip && p.name == was.name) {
-            *is = was;
-        }
-    }
-    new
 }

@@ -117,10 +117,10 @@ impl Care {
     }
 
     pub(crate) fn set_wanted(&mut self, want: bool) {
-        self.want = want;
-        if want {
+        if want && !self.want {
             self.start_at = None;
         }
+        self.want = want;
     }
 
     /// The order that would bring the proxy to what is wanted.

@@ -1,5 +1,6 @@
 //! The status, built on request from what is.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::ProxyKind;
@@ -120,6 +121,12 @@ impl Node {
         }
     }
 
+    /// A node's IPv6 adverts come from a link-local address that may not be in the file: where
+    /// both families are heard, the one with a name tells more.
+    fn is_peer(&self, ip: IpAddr) -> bool {
+        self.peers.iter().any(|p| p.ip == ip)
+    }
+
     /// The name of whoever is Active, as far as heard within its own down interval.
     fn who_is_active(&self, now: Instant, group: &Group) -> Option<String> {
         if matches!(group.role(), Role::Active | Role::Releasing) {
@@ -132,7 +139,7 @@ impl Node {
             .filter_map(|e| e.heard.map(|h| (h, e.learned.down_interval(e.version, own))))
             .filter(|(h, down)| h.priority.0 > 0 && now <= h.at + *down)
             .map(|(h, _)| h)
-            .max_by_key(|h| h.at)?;
+            .max_by_key(|h| (self.is_peer(h.from), h.at))?;
         let peer = self.peers.iter().find(|p| p.ip == heard.from);
         Some(peer.map_or_else(|| heard.from.to_string(), |p| p.name.clone()))
     }
@@ -226,9 +233,9 @@ fn group_conditions(now: Instant, group: &Group) -> Vec<Condition> {
         };
         add(name, Severity::Error, text, group.since);
     }
-    if !group.is_fit() {
+    if let Some(since) = group.unfit_since {
         let text = format!("{}; this node uses priority 1 until it recovers", why::unfit(group));
-        add("unfit", Severity::Error, text, group.since);
+        add("unfit", Severity::Error, text, since);
     }
     proxy_conditions(group, &mut add);
     sign_conditions(now, group, &mut add);

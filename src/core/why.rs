@@ -100,18 +100,18 @@ pub(crate) fn changes(group: &Group, settings: &Settings) -> Vec<String> {
             changes.push(format!("- address {}/{}", address.ip, address.prefix));
         }
     }
-    let mut changed = |key: &str, differs: bool| {
+    let mut flag = |key: &str, differs: bool| {
         if differs {
             changes.push(format!("{key} changed"));
         }
     };
-    changed("interface", old.interface != new.interface);
-    changed("checksum", old.checksum != new.checksum);
-    changed("transport", old.transport != new.transport);
-    changed("routers", old.routers != new.routers);
-    changed("peers", group.destinations != settings.destinations);
-    changed("password", group.password != settings.password);
-    changed("announce", old.announce != new.announce);
-    changed("proxy", old.proxy != new.proxy);
+    flag("interface", old.interface != new.interface);
+    flag("checksum", old.checksum != new.checksum);
+    flag("transport", old.transport != new.transport);
+    flag("routers", old.routers != new.routers);
+    flag("peers", group.destinations != settings.destinations);
+    flag("password", group.password != settings.password);
+    flag("announce", old.announce != new.announce);
+    flag("proxy", old.proxy != new.proxy);
     changes
 }

@@ -32,8 +32,10 @@ pub struct Options {
     pub config: PathBuf,
     /// Which node of it this is.
     pub node: String,
-    /// Where the socket and the lock are.
+    /// Where the lock is.
     pub runtime_dir: PathBuf,
+    /// Where the API is.
+    pub socket: PathBuf,
 }
 
 /// Why the daemon could not start.
@@ -55,17 +57,24 @@ pub fn run(args: &cli::Vipd) -> ExitCode {
         Ok(name) => name,
         Err(error) => return refuse(exit::FAILED, &format!("host name: {error}")),
     };
-    let options =
-        Options { config: args.config.clone(), node: name, runtime_dir: args.runtime_dir.clone() };
+    let options = Options {
+        config: args.config.clone(),
+        node: name,
+        runtime_dir: args.runtime_dir.clone(),
+        socket: args.socket(),
+    };
     let loaded = match service::load(&options) {
         Ok(loaded) => loaded,
         Err(error) => return refuse(exit::CONFIG, &error.to_string()),
     };
+    if args.check {
+        return ExitCode::from(exit::OK);
+    }
     let flush = match io::log::init(&args.log_level) {
         Ok(flush) => flush,
         Err(error) => return refuse(exit::FAILED, &error.to_string()),
     };
-    let code = match start(&options, loaded) {
+    let code = match start(&options, &loaded) {
         Ok(clean) => ExitCode::from(if clean { exit::OK } else { exit::FAILED }),
         Err(error) => {
             tracing::error!("{error}");
@@ -93,7 +102,7 @@ struct Loaded {
     warnings: String,
 }
 
-fn start(options: &Options, loaded: Loaded) -> Result<bool, StartError> {
+fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
     let io_error = |what| move |source| StartError::Io { what, source };
     let node = loaded.config.nodes[loaded.me].name.clone();
     let instance = instance::Instance::claim(&options.runtime_dir, &loaded.config.cluster, &node)?;
@@ -104,7 +113,7 @@ fn start(options: &Options, loaded: Loaded) -> Result<bool, StartError> {
         .map_err(io_error("the service runtime"))?;
     let server = {
         let _inside = runtime.enter();
-        crate::api::server::Server::bind(&options.runtime_dir.join("vipd.sock"), None)?
+        crate::api::server::Server::bind(&options.socket, None)?
     };
     let (inbox, from_service) =
         io::wake::mailbox(turn::INBOX).map_err(io_error("the core thread's mailbox"))?;
@@ -115,8 +124,8 @@ fn start(options: &Options, loaded: Loaded) -> Result<bool, StartError> {
         .stack_size(turn::STACK)
         .spawn({
             let config = Arc::clone(&loaded.config);
-            let secrets = loaded.secrets.clone();
-            move || turn::run(shell, clock::now(), config, loaded.me, &secrets, orphans)
+            let (me, secrets) = (loaded.me, loaded.secrets.clone());
+            move || turn::run(shell, clock::now(), config, me, &secrets, orphans)
         })
         .map_err(io_error("the core thread"))?;
     let service = Arc::new(service::Service::new(options.clone(), instance, &node, inbox));

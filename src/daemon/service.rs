@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::api::server::Server;
 use crate::api::{Backend, ReloadError, ReloadReport, Unavailable};
-use crate::config::{self, Config};
+use crate::config::{self, Config, HostError};
 use crate::core::event::{ProxyEvent, Secrets};
 use crate::core::status::Status;
 use crate::io::events::EventLog;
@@ -43,11 +43,8 @@ pub(super) enum LoadError {
     #[error("the configuration is wrong; nothing was changed\n\n{0}")]
     Invalid(String),
     /// This host is not in it.
-    #[error(
-        "{}: no node is called {name:?} (nodes: {known}); give the node's name with --node",
-        path.display()
-    )]
-    NotANode { path: PathBuf, name: String, known: String },
+    #[error("{}: {source}", path.display())]
+    NotANode { path: PathBuf, source: HostError },
     /// A password file is unusable.
     #[error("password-file {} of group {group:?}: {why}", path.display())]
     Password { path: PathBuf, group: String, why: String },
@@ -66,11 +63,9 @@ pub(super) fn load(options: &Options) -> Result<Loaded, LoadError> {
     } else {
         config::render(&warnings, &name, &text, false)
     };
-    let me = config.find_node(&options.node).ok_or_else(|| LoadError::NotANode {
-        path: path.clone(),
-        name: options.node.clone(),
-        known: config.nodes.iter().map(|n| n.name.as_str()).collect::<Vec<_>>().join(", "),
-    })?;
+    let me = config
+        .validate_for(&options.node)
+        .map_err(|source| LoadError::NotANode { path: path.clone(), source })?;
     let secrets = secrets(&config)?;
     Ok(Loaded { config: Arc::new(config), me, secrets, warnings })
 }
@@ -107,6 +102,8 @@ pub(super) struct Service {
     instance: Instance,
     inbox: wake::Sender<Input>,
     events: EventLog,
+    /// One reload at a time: the file that was read last is the one in force.
+    reloading: Mutex<()>,
 }
 
 impl Service {
@@ -116,7 +113,13 @@ impl Service {
         node: &str,
         inbox: wake::Sender<Input>,
     ) -> Self {
-        Self { options, instance, inbox, events: EventLog::new(node, Timestamp::now()) }
+        Self {
+            options,
+            instance,
+            inbox,
+            events: EventLog::new(node, Timestamp::now()),
+            reloading: Mutex::new(()),
+        }
     }
 
     /// Asks the core thread, for as long as it may take.
@@ -223,6 +226,7 @@ impl Service {
 
     /// Reads the file, and hands it to the core if it is valid; logs the outcome.
     async fn reload_file(&self) -> Result<ReloadReport, ReloadError> {
+        let _one = self.reloading.lock().await;
         notify::reloading();
         let result = self.try_reload().await;
         match &result {

@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
 
 use crate::types::IfIndex;
 
@@ -12,6 +12,9 @@ use crate::types::IfIndex;
 const FAMILY: u16 = libc::AF_PACKET as u16;
 #[expect(clippy::cast_possible_truncation, reason = "17 and 20 fit")]
 const LENGTH: u32 = size_of::<libc::sockaddr_ll>() as u32;
+
+/// The band of network control, ahead of all other traffic in the interface's queue.
+const QUEUE: i32 = 6;
 
 /// A packet socket that only sends.
 ///
@@ -29,7 +32,9 @@ impl Announcer {
     /// Without `CAP_NET_RAW`.
     pub fn open() -> io::Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        Ok(Self { fd: socket(AddressFamily::Packet, SockType::Raw, flags, None)? })
+        let fd = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
+        setsockopt(&fd, sockopt::Priority, &QUEUE)?;
+        Ok(Self { fd })
     }
 
     /// Sends one Ethernet frame out of `ifindex`.

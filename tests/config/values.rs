@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use vipd::config::{Config, ProxyKind, Severity, Transport, exit_code, lint, parse, render};
+use vipd::config::{Config, ProxyKind, Severity, Transport, lint, parse, render};
 use vipd::types::{Centis, Family, Priority, Version};
 
 /// A file of three nodes and one group, which goes on with `group`.
@@ -157,7 +157,7 @@ fn the_lint_of_a_proxy_looks_like_the_check() {
     assert_eq!(found[0].severity, Severity::Warning);
     let said = render(&found, "/etc/haproxy/haproxy.cfg", cfg, false);
     assert!(said.contains("/etc/haproxy/haproxy.cfg:3:10"), "{said}");
-    assert_eq!((exit_code(&found, false), exit_code(&found, true)), (0, 3));
+    assert!(found.iter().all(|d| d.severity == Severity::Warning));
 }
 
 #[test]

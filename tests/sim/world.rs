@@ -328,9 +328,23 @@ impl World {
             return;
         }
         match what {
-            Arrival::Probe { asker, target } => self.answer_probe(host, asker, target),
-            what if self.now < self.hosts[host].stalled_until => self.hosts[host].queue.push(what),
-            what => self.feed(host, what),
+            // The kernel answers, whatever the daemon does.
+            Arrival::Probe { asker, target } => {
+                self.send(host, asker, Arrival::Neighbour { ip: target, mac: mac(host) });
+            }
+            what @ (Arrival::Advert { .. }
+            | Arrival::Neighbour { .. }
+            | Arrival::Done(..)
+            | Arrival::Address(_)
+            | Arrival::AddressGone(_)
+            | Arrival::Link(_)
+            | Arrival::Proxy(..)) => {
+                if self.now < self.hosts[host].stalled_until {
+                    self.hosts[host].queue.push(what);
+                } else {
+                    self.feed(host, what);
+                }
+            }
         }
     }
 
@@ -367,7 +381,7 @@ impl World {
     fn act(&mut self, host: usize, action: Action) {
         match action {
             Action::Advertise { group, family, priority } => {
-                self.advertise(host, group, family, priority)
+                self.advertise(host, group, family, priority);
             }
             Action::Announce { ip, .. } => self.announce(host, ip),
             Action::Probe { target, .. } => {
@@ -468,10 +482,6 @@ impl World {
         }
     }
 
-    fn answer_probe(&mut self, host: usize, asker: usize, target: IpAddr) {
-        self.send(host, asker, Arrival::Neighbour { ip: target, mac: mac(host) });
-    }
-
     fn kernel(&mut self, host: usize, task: Task) {
         let micros = u64::try_from(KERNEL.as_micros()).unwrap();
         let delay = Duration::from_micros(10 + self.draw(micros));
@@ -495,13 +505,6 @@ impl World {
     fn proxy(&mut self, host: usize, group: u16, order: ProxyOrder) {
         let soon = Duration::from_millis(20);
         match order {
-            ProxyOrder::Watch => {
-                self.later(
-                    host,
-                    soon,
-                    Arrival::Proxy(group, ProxyEvent::Stopped { how: "inactive".into() }),
-                );
-            }
             ProxyOrder::Start => {
                 self.later(host, soon, Arrival::Proxy(group, ProxyEvent::Running { pid: 1 }));
                 if self.hosts[host].proxy_broken {
@@ -509,7 +512,7 @@ impl World {
                     self.later(host, soon * 3, Arrival::Proxy(group, ProxyEvent::Stopped { how }));
                 }
             }
-            ProxyOrder::Stop => {
+            ProxyOrder::Watch | ProxyOrder::Stop => {
                 self.later(
                     host,
                     soon,

@@ -42,8 +42,6 @@ const ETH_P_IPV6: u16 = 0x86dd;
 pub struct Port {
     index: IfIndex,
     sockets: Vec<Inlet>,
-    /// To send frames.
-    frames: Socket,
     counters: Counters,
 }
 
@@ -152,8 +150,7 @@ impl Port {
         if let Some(filter) = &filters.nd {
             add(Source::Nd, open::frames_in(spec, ETH_P_IPV6, filter)?, Vec::new());
         }
-        let frames = open::frames_out(spec)?;
-        Ok(Self { index: spec.index, sockets, frames, counters: Counters::default() })
+        Ok(Self { index: spec.index, sockets, counters: Counters::default() })
     }
 
     /// The interface.
@@ -243,14 +240,6 @@ impl Port {
     /// The interface is down or its queue full, the source address is gone, no route to a peer.
     pub fn send_advert(&self, to: IpAddr, bytes: &[u8]) -> io::Result<()> {
         self.send_adverts(&[(to, bytes)]).error.map_or(Ok(()), Err)
-    }
-
-    /// Sends a whole Ethernet frame.
-    ///
-    /// # Errors
-    /// The interface is down or its queue full.
-    pub fn send_frame(&self, frame: &[u8]) -> io::Result<()> {
-        self.frames.send(frame).map(drop)
     }
 }
 

@@ -88,16 +88,6 @@ pub(super) fn adverts_v6(spec: &PortSpec) -> Step<Socket> {
     Ok(socket)
 }
 
-/// Sends whole frames, receives none. Through the queueing discipline like all else, so that
-/// what is meant to stop frames there stops these too.
-pub(super) fn frames_out(spec: &PortSpec) -> Step<Socket> {
-    let IfIndex(index) = spec.index;
-    let socket = new_packet().at("packet socket")?;
-    socket.set_priority(QUEUE).at("packet SO_PRIORITY")?;
-    bind_packet(&socket, index, 0).at("bind packet socket")?;
-    Ok(socket)
-}
-
 /// Receives those frames of `protocol` that `filter` lets in. Bound last: until then a packet
 /// socket of protocol zero receives nothing.
 pub(super) fn frames_in(spec: &PortSpec, protocol: u16, filter: &Filter) -> Step<Socket> {

@@ -229,9 +229,7 @@ fn shed(parent: nix::unistd::Pid, account: Option<&Account>) -> io::Result<()> {
     default_signals();
     default_scheduling();
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
-    // A program that locks memory asks for it; vipd's own allowance is for its core thread.
-    let (_, hard) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
-    setrlimit(Resource::RLIMIT_MEMLOCK, hard.min(64 * 1024), hard)?;
+    limit_privileges()?;
     drop_bounding_set();
     if let Some(account) = account {
         become_user(account)?;
@@ -280,6 +278,17 @@ fn default_scheduling() {
         libc::setpriority(libc::PRIO_PROCESS, 0, 0);
         libc::prctl(libc::PR_SET_TIMERSLACK, 0);
     }
+}
+
+/// The allowances of vipd's real-time thread: its scheduling, its nice value, its locked memory.
+fn limit_privileges() -> io::Result<()> {
+    /// What the kernel allows by itself, in bytes.
+    const MEMLOCK: u64 = 8 << 20;
+    setrlimit(Resource::RLIMIT_RTPRIO, 0, 0)?;
+    setrlimit(Resource::RLIMIT_NICE, 0, 0)?;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
+    setrlimit(Resource::RLIMIT_MEMLOCK, soft.min(MEMLOCK), hard.min(MEMLOCK))?;
+    Ok(())
 }
 
 /// Takes `CAP_SETPCAP`; without it there is nothing a program could gain anyway, for

@@ -232,6 +232,7 @@ impl Unit {
         if self.dead.is_some_and(|pid| now.outlived(pid)) {
             self.dead = None;
         }
+        self.dead = self.dead.or_else(|| self.last.as_ref()?.bereft_in(&now));
         let event = now.event(self.dead.is_some());
         let replaced = self.last.as_ref().is_some_and(|last| last.replaced_by(&now));
         self.last = Some(now.clone());
@@ -504,6 +505,11 @@ impl Snapshot {
     /// The state has gone beyond the death of process `pid`.
     fn outlived(&self, pid: u32) -> bool {
         self.active != "deactivating" && self.running() != Some(pid)
+    }
+
+    /// The main process of this state if it is gone in the `next`, while the unit is not down yet.
+    fn bereft_in(&self, next: &Self) -> Option<u32> {
+        self.running().filter(|pid| *pid != 0 && next.active == "deactivating" && next.pid == 0)
     }
 
     /// `next` is another run of the same unit.

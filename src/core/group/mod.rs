@@ -3,21 +3,27 @@
 //! It becomes Active when every one of its elections has been silent for its
 //! `Active_Down_Interval`, and gives up when any of them hears a better router.
 
+mod adverts;
+mod reports;
+mod settings;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::config::{self, Run, Transport};
-use crate::types::{Family, IfIndex, Instant, Priority, Version};
-use crate::wire::vrrp::{Advert, Expect, Template, max_addresses};
+use crate::types::{Family, IfIndex, Instant, Priority};
+use crate::wire::vrrp::Expect;
 
-use super::addresses::{Addresses, Meaning, Op};
-use super::election::{Election, Rival};
-use super::event::{Action, AddressSpec, Failure, ProxyEvent};
+use super::addresses::Addresses;
+use super::election::Election;
+use super::event::Action;
 use super::links::NotReady;
-use super::proxy::{Care, Told};
+use super::proxy::Care;
 use super::signs::Signs;
 use super::status::{Role, Severity};
 use super::{Out, why};
+
+pub(crate) use settings::{Settings, spec};
 
 /// How long giving up waits for the kernel to remove the addresses before it goes on without.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
@@ -25,9 +31,6 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 const YIELD_AGAIN: Duration = Duration::from_secs(10);
 /// The longest such pause.
 const YIELD_RARELY: Duration = Duration::from_mins(5);
-
-/// What an advert may fill: it is never fragmented on an Ethernet.
-const MTU: u32 = 1500;
 
 /// One group on this node.
 #[derive(Debug)]
@@ -51,19 +54,11 @@ pub(crate) struct Group {
     ready: Result<(), NotReady>,
     stopping: bool,
     preempt_from: Option<Instant>,
+    /// Since when this host could not serve well.
+    pub(crate) unfit_since: Option<Instant>,
     yield_at: Option<Instant>,
     yield_pause: Duration,
     replacement: Option<Box<Settings>>,
-}
-
-/// What a group is made from.
-#[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    pub(crate) config: config::Group,
-    pub(crate) priority: Priority,
-    pub(crate) password: Option<[u8; 8]>,
-    /// The other nodes and routers.
-    pub(crate) destinations: Vec<IpAddr>,
 }
 
 /// Where the group stands; each state owns the deadline that can end it. The elections' timers
@@ -93,7 +88,8 @@ impl Group {
     pub(crate) fn new(now: Instant, id: u16, settings: Settings) -> Self {
         let Settings { config, priority, password, destinations } = settings;
         let proxy = config.proxy.clone().map(|p| Care::new(now, p));
-        let elections = config.families().map(|f| election(&config, password, f)).collect();
+        let elections =
+            config.families().map(|f| settings::election(&config, password, f)).collect();
         Self {
             id,
             config,
@@ -112,6 +108,7 @@ impl Group {
             ready: Err(NotReady::Opening("the interface".to_owned())),
             stopping: false,
             preempt_from: None,
+            unfit_since: None,
             yield_at: None,
             yield_pause: YIELD_AGAIN,
             replacement: None,
@@ -215,135 +212,6 @@ impl Group {
         }
     }
 
-    // ---- adverts ----
-
-    /// An advert that passed every check; the RFC's §6.4.2 and §6.4.3.
-    pub(crate) fn advert(
-        &mut self,
-        now: Instant,
-        family: Family,
-        from: IpAddr,
-        advert: &Advert<'_>,
-        out: &mut Out<'_>,
-    ) {
-        let own = self.effective_priority();
-        let Some(election) = self.elections.iter_mut().find(|e| e.family == family) else { return };
-        election.hear(now, from, advert);
-        match self.state {
-            State::Init { .. } => {}
-            State::Backup | State::Releasing { then: Then::Backup, .. } => {
-                self.advert_in_backup(now, family, own, advert);
-            }
-            State::Active => self.advert_in_active(now, family, from, own, advert, out),
-            State::Releasing { then: Then::Init, .. } => {}
-        }
-    }
-
-    fn advert_in_backup(
-        &mut self,
-        now: Instant,
-        family: Family,
-        own: Priority,
-        advert: &Advert<'_>,
-    ) {
-        let preempts = self.preempts(now, own, advert.priority);
-        let Some(election) = self.elections.iter_mut().find(|e| e.family == family) else { return };
-        if matches!(self.state, State::Releasing { .. }) {
-            election.learned = advert.interval;
-            return;
-        }
-        if advert.priority == Priority::RELEASE {
-            election.listen_briefly(now);
-        } else if !preempts {
-            election.listen(now, advert.interval);
-        }
-    }
-
-    /// Whether an Active router of `priority` is to be preempted by now (§6.1 Preempt_Mode).
-    fn preempts(&mut self, now: Instant, own: Priority, priority: Priority) -> bool {
-        if priority >= own {
-            self.preempt_from = None;
-            return false;
-        }
-        if own == Priority::OWNER {
-            return true;
-        }
-        let from = *self.preempt_from.get_or_insert(now);
-        self.config.preempt && now >= from + self.config.preempt_delay
-    }
-
-    fn advert_in_active(
-        &mut self,
-        now: Instant,
-        family: Family,
-        from: IpAddr,
-        own: Priority,
-        advert: &Advert<'_>,
-        out: &mut Out<'_>,
-    ) {
-        let source = out.source(self.port, family);
-        match Election::compare(own, source, from, advert.priority) {
-            Rival::Better => self.lose(now, family, from, advert, out),
-            rival @ (Rival::Gone | Rival::Worse) => {
-                let Some(election) = self.elections.iter_mut().find(|e| e.family == family) else {
-                    return;
-                };
-                if election.may_assert(now) {
-                    election.arm_advert(now);
-                    self.send(family, own, out);
-                }
-                if self.signs.rival.see(now, from) {
-                    let text = match rival {
-                        Rival::Gone => format!("{} gave up; announced again", out.name(from)),
-                        Rival::Worse | Rival::Better => format!(
-                            "{} also claimed the addresses with priority {} < {own}; advertised and \
-                             announced again",
-                            out.name(from),
-                            advert.priority
-                        ),
-                    };
-                    self.note(now, Severity::Warn, "rival", text, out);
-                }
-                self.addresses.announce_again(now);
-            }
-        }
-    }
-
-    /// §6.4.3: a better router is Active. One last advert tells it that clients may have
-    /// listened to us, so that it announces the addresses again.
-    fn lose(
-        &mut self,
-        now: Instant,
-        family: Family,
-        from: IpAddr,
-        advert: &Advert<'_>,
-        out: &mut Out<'_>,
-    ) {
-        let own = self.effective_priority();
-        self.send(family, own, out);
-        for election in &mut self.elections {
-            let interval =
-                if election.family == family { advert.interval } else { election.learned };
-            election.listen(now, interval);
-        }
-        let others: Vec<_> =
-            self.elections.iter().map(|e| e.family).filter(|f| *f != family).collect();
-        let than = if advert.priority == own {
-            "same priority, higher address"
-        } else {
-            "higher priority"
-        };
-        let text = format!(
-            "{} is Active with priority {} ({than} than our {own})",
-            out.name(from),
-            advert.priority
-        );
-        self.enter(now, State::Backup, text, out);
-        for family in others {
-            self.send(family, Priority::RELEASE, out);
-        }
-    }
-
     // ---- time ----
 
     /// Lets time pass.
@@ -354,7 +222,7 @@ impl Group {
         }
         match self.state {
             State::Init { listen_at: Some(at) } if now >= at && !self.stopping => {
-                self.listen(now, out)
+                self.listen(now, out);
             }
             State::Backup => self.tick_backup(now, out),
             State::Active | State::Releasing { .. } => self.tick_adverts(now, out),
@@ -366,7 +234,8 @@ impl Group {
     fn tick_backup(&mut self, now: Instant, out: &mut Out<'_>) {
         let own = self.effective_priority();
         if self.elections.iter().all(|e| e.is_down(now, own)) {
-            let heard = self.elections.iter().filter_map(|e| e.heard).max_by_key(|h| h.at);
+            let heard = self.elections.iter().filter_map(|e| e.heard);
+            let heard = heard.max_by_key(|h| (out.knows(h.from), h.at));
             let text = why::takeover(now, own, heard, self.preempt_from.is_some(), out);
             self.take(now, text, out);
         }
@@ -450,6 +319,7 @@ impl Group {
     /// Follows up on what changed: finishes a release, yields when unfit, keeps the proxy where
     /// it belongs.
     pub(crate) fn settle(&mut self, now: Instant, out: &mut Out<'_>) {
+        self.note_fitness(now, out);
         if let State::Releasing { until, then } = self.state
             && (self.addresses.all_gone() || now >= until)
         {
@@ -506,6 +376,23 @@ impl Group {
         }
     }
 
+    fn note_fitness(&mut self, now: Instant, out: &mut Out<'_>) {
+        match (self.is_fit(), self.unfit_since) {
+            (false, None) => {
+                self.unfit_since = Some(now);
+                let text =
+                    format!("{}; this host uses priority 1 until it recovers", why::unfit(self));
+                self.note(now, Severity::Error, "unfit", text, out);
+            }
+            (true, Some(since)) => {
+                self.unfit_since = None;
+                let text = format!("this host can serve again after {:?}", now.since(since));
+                self.note(now, Severity::Info, "fit", text, out);
+            }
+            (false, Some(_)) | (true, None) => {}
+        }
+    }
+
     /// An unfit holder gives way, and finds out so whether anybody fitter is there; if nobody is,
     /// it takes the addresses back with the least priority.
     fn yield_if_unfit(&mut self, now: Instant, out: &mut Out<'_>) {
@@ -534,153 +421,6 @@ impl Group {
         self.addresses.announce_again(now);
     }
 
-    // ---- the addresses and the proxy ----
-
-    /// The kernel answered a request.
-    pub(crate) fn address_done(
-        &mut self,
-        now: Instant,
-        slot: u16,
-        op: Op,
-        spec: &AddressSpec,
-        result: Result<(), Failure>,
-        out: &mut Out<'_>,
-    ) {
-        let was = self.addresses.trouble();
-        self.addresses.done(now, slot, op, spec, result);
-        if let (Err(why), None) = (result, was) {
-            let did = match op {
-                Op::Add => "added",
-                Op::Del => "removed",
-            };
-            let text = format!("{} could not be {did}: {why}", spec.ip);
-            self.note(now, Severity::Error, "address-failed", text, out);
-        }
-    }
-
-    /// The kernel reported an address of ours; called by the node.
-    pub(crate) fn address_told(
-        &mut self,
-        now: Instant,
-        ip: IpAddr,
-        meaning: Meaning,
-        out: &mut Out<'_>,
-    ) {
-        match meaning {
-            Meaning::Expected => {}
-            Meaning::Arrived => {
-                let text = format!("{ip} is back");
-                self.note(now, Severity::Info, "address-arrived", text, out);
-            }
-            Meaning::Deleted => {
-                let text = format!("{ip} was deleted by somebody else; put back");
-                self.note(now, Severity::Warn, "address-restored", text, out);
-            }
-            Meaning::Contended => {
-                let text = format!(
-                    "{ip} was deleted by somebody else more than {} times in a minute",
-                    self.config.restore_limit
-                );
-                self.note(now, Severity::Error, "address-contended", text, out);
-            }
-        }
-    }
-
-    /// The proxy's state was reported.
-    pub(crate) fn proxy_told(&mut self, now: Instant, event: &ProxyEvent, out: &mut Out<'_>) {
-        let Some(proxy) = &mut self.proxy else { return };
-        let Some(told) = proxy.report(now, event) else { return };
-        let what = why::proxy_name(&proxy.config);
-        let (severity, kind, text) = match told {
-            Told::Running => (Severity::Info, "proxy-running", format!("{what} runs")),
-            Told::Stopped => (Severity::Info, "proxy-stopped", format!("{what} stopped")),
-            Told::Died { how, restarting } => (
-                Severity::Warn,
-                "proxy-died",
-                format!("{what} died ({how}){}", why::again(restarting)),
-            ),
-            Told::NotStarted { why, restarting } => (
-                Severity::Warn,
-                "proxy-failed",
-                format!("{what} did not start: {why}{}", why::again(restarting)),
-            ),
-            Told::Stuck(why) => {
-                (Severity::Error, "proxy-stuck", format!("{what} cannot be stopped: {why}"))
-            }
-            Told::Unknown(why) => {
-                (Severity::Warn, "proxy-unknown", format!("the state of {what} is unknown: {why}"))
-            }
-            Told::Notice(text) => (Severity::Warn, "proxy-notice", text.into_string()),
-        };
-        self.note(now, severity, kind, text, out);
-    }
-
-    // ---- configuration ----
-
-    /// Takes other settings: at once where that disturbs nobody, by a graceful stop and a new
-    /// start where the wire changes. Says what changed, in words.
-    pub(crate) fn configure(
-        &mut self,
-        now: Instant,
-        settings: Settings,
-        out: &mut Out<'_>,
-    ) -> Vec<String> {
-        let changes = why::changes(self, &settings);
-        if changes.is_empty() {
-            return changes;
-        }
-        let old = &self.config;
-        let new = &settings.config;
-        let hard = old.vrid != new.vrid
-            || old.version != new.version
-            || old.interface != new.interface
-            || old.transport != new.transport
-            || self.password != settings.password
-            || !old.families().eq(new.families())
-            || old.proxy != new.proxy;
-        if hard || self.stopping {
-            self.replacement = Some(Box::new(settings));
-            self.stop(now, "restarting with a new configuration", out);
-            return changes;
-        }
-        let Settings { config, priority, password: _, destinations } = settings;
-        self.config = config;
-        self.priority = priority;
-        self.destinations = destinations;
-        for ix in 0..self.elections.len() {
-            let family = self.elections[ix].family;
-            let (addresses, template) = template(&self.config, self.password, family);
-            self.elections[ix].addresses = addresses;
-            self.elections[ix].template = template;
-            self.elections[ix].interval = self.config.interval;
-            self.elections[ix].set_checksum(self.config.checksum);
-        }
-        if self.is_active() {
-            let own = self.effective_priority();
-            for ix in 0..self.elections.len() {
-                self.elections[ix].arm_advert(now);
-                let family = self.elections[ix].family;
-                self.send(family, own, out);
-            }
-        }
-        self.note(now, Severity::Info, "reconfigured", changes.join("; "), out);
-        changes
-    }
-
-    fn replace(&mut self, now: Instant, out: &mut Out<'_>) {
-        let Some(settings) = self.replacement.take() else { return };
-        if let Some(proxy) = &self.proxy
-            && settings.config.proxy.as_ref() != Some(&proxy.config)
-        {
-            out.push(Action::Proxy(self.id, super::event::ProxyOrder::Unwatch));
-        }
-        *self = Self::new(now, self.id, *settings);
-        if self.proxy.is_some() {
-            out.push(Action::Proxy(self.id, super::event::ProxyOrder::Watch));
-        }
-        out.replaced();
-    }
-
     // ---- helpers ----
 
     fn enter(&mut self, now: Instant, state: State, why: String, out: &mut Out<'_>) {
@@ -699,9 +439,8 @@ impl Group {
             Role::Releasing => "releasing",
         };
         let severity = match (was, role) {
-            (Role::Active, _) | (_, Role::Active) | (Role::Releasing, _) => Severity::Info,
             (Role::Init | Role::Backup, Role::Init) => Severity::Warn,
-            (Role::Init | Role::Backup, Role::Backup | Role::Releasing) => Severity::Info,
+            (Role::Init | Role::Backup | Role::Active | Role::Releasing, _) => Severity::Info,
         };
         self.note(now, severity, kind, why.clone(), out);
         self.why = why;
@@ -746,43 +485,5 @@ impl Group {
         };
         let proxy = self.proxy.as_ref().and_then(Care::deadline);
         [election, proxy, self.addresses.retry_at()].into_iter().flatten().min()
-    }
-}
-
-/// The virtual router of one family.
-fn election(config: &config::Group, password: Option<[u8; 8]>, family: Family) -> Election {
-    let (addresses, template) = template(config, password, family);
-    Election::new(family, config.version, config.interval, config.checksum, addresses, template)
-}
-
-/// What the adverts of a family carry, and their bytes.
-fn template(
-    config: &config::Group,
-    password: Option<[u8; 8]>,
-    family: Family,
-) -> (Vec<IpAddr>, Template) {
-    let addresses: Vec<_> = config
-        .addresses
-        .iter()
-        .filter(|a| a.advertise && Family::of(a.ip) == family)
-        .map(|a| a.ip)
-        .take(usize::from(max_addresses(family, MTU)))
-        .collect();
-    let password = password.filter(|_| config.version == Version::V2);
-    let template =
-        Template::new(config.version, config.vrid, config.interval, &addresses, password).expect(
-            "the configuration gives each family of a group an advertised address and fit timing",
-        );
-    (addresses, template)
-}
-
-/// What to add to the kernel for an address of the configuration.
-pub(crate) fn spec(address: &config::Address, index: IfIndex) -> AddressSpec {
-    AddressSpec {
-        index,
-        ip: address.ip,
-        prefix: address.prefix,
-        label: address.label.as_deref().map(Into::into),
-        preferred: address.preferred,
     }
 }

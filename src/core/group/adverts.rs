@@ -1,0 +1,139 @@
+//! What another router's advert does to the group: RFC 9568 §6.4.2 and §6.4.3.
+
+use std::net::IpAddr;
+
+use crate::types::{Family, Instant, Priority};
+use crate::wire::vrrp::Advert;
+
+use super::super::Out;
+use super::super::election::{Election, Rival};
+use super::super::status::Severity;
+use super::{Group, State, Then};
+
+impl Group {
+    /// An advert that passed every check; the RFC's §6.4.2 and §6.4.3.
+    pub(crate) fn advert(
+        &mut self,
+        now: Instant,
+        family: Family,
+        from: IpAddr,
+        advert: &Advert<'_>,
+        out: &mut Out<'_>,
+    ) {
+        let own = self.effective_priority();
+        let Some(election) = self.elections.iter_mut().find(|e| e.family == family) else { return };
+        election.hear(now, from, advert);
+        match self.state {
+            State::Init { .. } | State::Releasing { then: Then::Init, .. } => {}
+            State::Backup | State::Releasing { then: Then::Backup, .. } => {
+                self.advert_in_backup(now, family, own, advert);
+            }
+            State::Active => self.advert_in_active(now, family, from, own, advert, out),
+        }
+    }
+
+    fn advert_in_backup(
+        &mut self,
+        now: Instant,
+        family: Family,
+        own: Priority,
+        advert: &Advert<'_>,
+    ) {
+        let preempts = self.preempts(now, own, advert.priority);
+        let Some(election) = self.elections.iter_mut().find(|e| e.family == family) else { return };
+        if matches!(self.state, State::Releasing { .. }) {
+            election.learned = advert.interval;
+            return;
+        }
+        if advert.priority == Priority::RELEASE {
+            election.listen_briefly(now);
+        } else if !preempts {
+            election.listen(now, advert.interval);
+        }
+    }
+
+    /// Whether an Active router of `priority` is to be preempted by now (§6.1 `Preempt_Mode`).
+    fn preempts(&mut self, now: Instant, own: Priority, priority: Priority) -> bool {
+        if priority >= own {
+            self.preempt_from = None;
+            return false;
+        }
+        if own == Priority::OWNER {
+            return true;
+        }
+        let from = *self.preempt_from.get_or_insert(now);
+        self.config.preempt && now >= from + self.config.preempt_delay
+    }
+
+    fn advert_in_active(
+        &mut self,
+        now: Instant,
+        family: Family,
+        from: IpAddr,
+        own: Priority,
+        advert: &Advert<'_>,
+        out: &mut Out<'_>,
+    ) {
+        let source = out.source(self.port, family);
+        match Election::compare(own, source, from, advert.priority) {
+            Rival::Better => self.lose(now, family, from, advert, out),
+            rival @ (Rival::Gone | Rival::Worse) => {
+                let Some(election) = self.elections.iter_mut().find(|e| e.family == family) else {
+                    return;
+                };
+                if election.may_assert(now) {
+                    election.arm_advert(now);
+                    self.send(family, own, out);
+                }
+                if self.signs.rival.see(now, from) {
+                    let text = match rival {
+                        Rival::Gone => format!("{} gave up; announced again", out.name(from)),
+                        Rival::Worse | Rival::Better => format!(
+                            "{} also claimed the addresses with priority {} < {own}; advertised and \
+                             announced again",
+                            out.name(from),
+                            advert.priority
+                        ),
+                    };
+                    self.note(now, Severity::Warn, "rival", text, out);
+                }
+                self.addresses.announce_again(now);
+            }
+        }
+    }
+
+    /// §6.4.3: a better router is Active. One last advert tells it that clients may have
+    /// listened to us, so that it announces the addresses again.
+    fn lose(
+        &mut self,
+        now: Instant,
+        family: Family,
+        from: IpAddr,
+        advert: &Advert<'_>,
+        out: &mut Out<'_>,
+    ) {
+        let own = self.effective_priority();
+        self.send(family, own, out);
+        for election in &mut self.elections {
+            let interval =
+                if election.family == family { advert.interval } else { election.learned };
+            election.listen(now, interval);
+        }
+        let others: Vec<_> =
+            self.elections.iter().map(|e| e.family).filter(|f| *f != family).collect();
+        let than = if advert.priority == own {
+            "same priority, higher address"
+        } else {
+            "higher priority"
+        };
+        let text = format!(
+            "{} is Active with priority {} ({than} than our {own})",
+            out.name(from),
+            advert.priority
+        );
+        self.enter(now, State::Backup, text, out);
+        for family in others {
+            self.send(family, Priority::RELEASE, out);
+        }
+    }
+}

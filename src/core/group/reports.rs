@@ -1,0 +1,93 @@
+//! What became of the addresses and the proxy, and what is told of it.
+
+use std::net::IpAddr;
+
+use crate::types::Instant;
+
+use super::super::addresses::{Meaning, Op};
+use super::super::event::{AddressSpec, Failure, ProxyEvent};
+use super::super::proxy::Told;
+use super::super::status::Severity;
+use super::super::{Out, why};
+use super::Group;
+
+impl Group {
+    /// The kernel answered a request.
+    pub(crate) fn address_done(
+        &mut self,
+        now: Instant,
+        slot: u16,
+        op: Op,
+        spec: &AddressSpec,
+        result: Result<(), Failure>,
+        out: &mut Out<'_>,
+    ) {
+        let was = self.addresses.trouble();
+        self.addresses.done(now, slot, op, spec, result);
+        if let (Err(why), None) = (result, was) {
+            let did = match op {
+                Op::Add => "added",
+                Op::Del => "removed",
+            };
+            let text = format!("{} could not be {did}: {why}", spec.ip);
+            self.note(now, Severity::Error, "address-failed", text, out);
+        }
+    }
+
+    /// The kernel reported an address of ours; called by the node.
+    pub(crate) fn address_told(
+        &mut self,
+        now: Instant,
+        ip: IpAddr,
+        meaning: Meaning,
+        out: &mut Out<'_>,
+    ) {
+        match meaning {
+            Meaning::Expected => {}
+            Meaning::Arrived => {
+                let text = format!("{ip} is back");
+                self.note(now, Severity::Info, "address-arrived", text, out);
+            }
+            Meaning::Deleted => {
+                let text = format!("{ip} was deleted by somebody else; put back");
+                self.note(now, Severity::Warn, "address-restored", text, out);
+            }
+            Meaning::Contended => {
+                let text = format!(
+                    "{ip} was deleted by somebody else more than {} times in a minute",
+                    self.config.restore_limit
+                );
+                self.note(now, Severity::Error, "address-contended", text, out);
+            }
+        }
+    }
+
+    /// The proxy's state was reported.
+    pub(crate) fn proxy_told(&mut self, now: Instant, event: &ProxyEvent, out: &mut Out<'_>) {
+        let Some(proxy) = &mut self.proxy else { return };
+        let Some(told) = proxy.report(now, event) else { return };
+        let what = why::proxy_name(&proxy.config);
+        let (severity, kind, text) = match told {
+            Told::Running => (Severity::Info, "proxy-running", format!("{what} runs")),
+            Told::Stopped => (Severity::Info, "proxy-stopped", format!("{what} stopped")),
+            Told::Died { how, restarting } => (
+                Severity::Warn,
+                "proxy-died",
+                format!("{what} died ({how}){}", why::again(restarting)),
+            ),
+            Told::NotStarted { why, restarting } => (
+                Severity::Warn,
+                "proxy-failed",
+                format!("{what} did not start: {why}{}", why::again(restarting)),
+            ),
+            Told::Stuck(why) => {
+                (Severity::Error, "proxy-stuck", format!("{what} cannot be stopped: {why}"))
+            }
+            Told::Unknown(why) => {
+                (Severity::Warn, "proxy-unknown", format!("the state of {what} is unknown: {why}"))
+            }
+            Told::Notice(text) => (Severity::Warn, "proxy-notice", text.into_string()),
+        };
+        self.note(now, severity, kind, text, out);
+    }
+}

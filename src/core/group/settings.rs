@@ -1,0 +1,134 @@
+//! What a group is made from, and how it takes other settings while it runs.
+
+use std::net::IpAddr;
+
+use crate::config;
+use crate::types::{Family, IfIndex, Instant, Priority, Version};
+use crate::wire::vrrp::{Template, max_addresses};
+
+use super::super::election::Election;
+use super::super::event::{Action, AddressSpec, ProxyOrder};
+use super::super::status::Severity;
+use super::super::{Out, why};
+use super::Group;
+
+/// What an advert may fill: it is never fragmented on an Ethernet.
+const MTU: u32 = 1500;
+
+/// What a group is made from.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) config: config::Group,
+    pub(crate) priority: Priority,
+    pub(crate) password: Option<[u8; 8]>,
+    /// The other nodes and routers.
+    pub(crate) destinations: Vec<IpAddr>,
+}
+
+impl Group {
+    /// Takes other settings: at once where that disturbs nobody, by a graceful stop and a new
+    /// start where the wire changes. Says what changed, in words.
+    pub(crate) fn configure(
+        &mut self,
+        now: Instant,
+        settings: Settings,
+        out: &mut Out<'_>,
+    ) -> Vec<String> {
+        let changes = why::changes(self, &settings);
+        if changes.is_empty() {
+            return changes;
+        }
+        let old = &self.config;
+        let new = &settings.config;
+        let hard = old.vrid != new.vrid
+            || old.version != new.version
+            || old.interface != new.interface
+            || old.transport != new.transport
+            || self.password != settings.password
+            || !old.families().eq(new.families())
+            || old.proxy != new.proxy;
+        if hard || self.stopping {
+            self.replacement = Some(Box::new(settings));
+            self.stop(now, "restarting with a new configuration", out);
+            return changes;
+        }
+        let Settings { config, priority, password: _, destinations } = settings;
+        self.config = config;
+        self.priority = priority;
+        self.destinations = destinations;
+        for ix in 0..self.elections.len() {
+            let family = self.elections[ix].family;
+            let (addresses, template) = template(&self.config, self.password, family);
+            self.elections[ix].addresses = addresses;
+            self.elections[ix].template = template;
+            self.elections[ix].interval = self.config.interval;
+            self.elections[ix].set_checksum(self.config.checksum);
+        }
+        if self.is_active() {
+            let own = self.effective_priority();
+            for ix in 0..self.elections.len() {
+                self.elections[ix].arm_advert(now);
+                let family = self.elections[ix].family;
+                self.send(family, own, out);
+            }
+        }
+        self.note(now, Severity::Info, "reconfigured", changes.join("; "), out);
+        changes
+    }
+
+    pub(super) fn replace(&mut self, now: Instant, out: &mut Out<'_>) {
+        let Some(settings) = self.replacement.take() else { return };
+        if let Some(proxy) = &self.proxy
+            && settings.config.proxy.as_ref() != Some(&proxy.config)
+        {
+            out.push(Action::Proxy(self.id, ProxyOrder::Unwatch));
+        }
+        *self = Self::new(now, self.id, *settings);
+        if self.proxy.is_some() {
+            out.push(Action::Proxy(self.id, ProxyOrder::Watch));
+        }
+        out.replaced();
+    }
+}
+
+/// The virtual router of one family.
+pub(super) fn election(
+    config: &config::Group,
+    password: Option<[u8; 8]>,
+    family: Family,
+) -> Election {
+    let (addresses, template) = template(config, password, family);
+    Election::new(family, config.version, config.interval, config.checksum, addresses, template)
+}
+
+/// What the adverts of a family carry, and their bytes.
+fn template(
+    config: &config::Group,
+    password: Option<[u8; 8]>,
+    family: Family,
+) -> (Vec<IpAddr>, Template) {
+    let addresses: Vec<_> = config
+        .addresses
+        .iter()
+        .filter(|a| a.advertise && Family::of(a.ip) == family)
+        .map(|a| a.ip)
+        .take(usize::from(max_addresses(family, MTU)))
+        .collect();
+    let password = password.filter(|_| config.version == Version::V2);
+    let template =
+        Template::new(config.version, config.vrid, config.interval, &addresses, password).expect(
+            "the configuration gives each family of a group an advertised address and fit timing",
+        );
+    (addresses, template)
+}
+
+/// What to add to the kernel for an address of the configuration.
+pub(crate) fn spec(address: &config::Address, index: IfIndex) -> AddressSpec {
+    AddressSpec {
+        index,
+        ip: address.ip,
+        prefix: address.prefix,
+        label: address.label.as_deref().map(Into::into),
+        preferred: address.preferred,
+    }
+}
