@@ -3,12 +3,13 @@
 CARGO ?= cargo
 PREFIX ?= /usr
 DESTDIR ?=
+# Where `make install` takes the binaries from.
+BUILD ?= target/release
 # Of `make bench`: --faults N, --json, --check.
 BENCH ?=
 # Seconds for each target of `make fuzz`.
 FUZZ_TIME ?= 60
 
-sbindir = $(DESTDIR)$(PREFIX)/sbin
 bindir = $(DESTDIR)$(PREFIX)/bin
 mandir = $(DESTDIR)$(PREFIX)/share/man/man8
 bashdir = $(DESTDIR)$(PREFIX)/share/bash-completion/completions
@@ -69,14 +70,16 @@ lint: cargo ## formatting, clippy, shellcheck; warnings are errors
 	    shellcheck scripts/*.sh .ci/run fuzz/run.sh; fi
 
 install: ## binaries, unit, example, manual; DESTDIR and PREFIX are obeyed; make release first
-	install -Dm755 target/release/vipd $(sbindir)/vipd
-	install -Dm755 target/release/vipctl $(bindir)/vipctl
-	for unit in systemd/*.service; do \
-	    [ ! -f "$$unit" ] || install -Dm644 "$$unit" "$(unitdir)/$${unit##*/}"; done
+	install -Dm755 $(BUILD)/vipd $(bindir)/vipd
+	install -Dm755 $(BUILD)/vipctl $(bindir)/vipctl
+	install -Dm644 systemd/vipd.service $(unitdir)/vipd.service
+	sed -i 's|=/usr/bin/|=$(PREFIX)/bin/|' $(unitdir)/vipd.service
+	install -Dm644 systemd/vipd.sysusers $(DESTDIR)/usr/lib/sysusers.d/vipd.conf
+	install -Dm644 systemd/50-vipd.rules $(DESTDIR)/usr/share/polkit-1/rules.d/50-vipd.rules
 	install -d $(mandir) $(bashdir)
-	target/release/vipctl man $(mandir)
-	target/release/vipctl completions bash >$(bashdir)/vipctl
-	target/release/vipctl completions bash vipd >$(bashdir)/vipd
+	$(BUILD)/vipctl man $(mandir)
+	$(BUILD)/vipctl completions bash >$(bashdir)/vipctl
+	$(BUILD)/vipctl completions bash vipd >$(bashdir)/vipd
 	install -Dm644 conf/vipd.toml $(docdir)/examples/vipd.toml
 	install -Dm644 conf/minimal.toml $(docdir)/examples/minimal.toml
 	install -d $(confdir)
