@@ -17,6 +17,8 @@ use super::event::{Action, AddressSpec, Failure, KernelAddress, Task};
 const RETRY: Duration = Duration::from_secs(1);
 /// The window of the limit on restorations.
 const RESTORE_WINDOW: Duration = Duration::from_mins(1);
+/// How late the event of a deletion may come after its answer.
+const ECHO: Duration = Duration::from_secs(1);
 /// A round of announcements as young as this is not begun again by another sign of a conflict.
 const FRESH_ROUND: Duration = Duration::from_millis(100);
 
@@ -35,8 +37,10 @@ pub(crate) struct Slot {
     pub(crate) trouble: Option<Trouble>,
     pub(crate) restored: u64,
     retry_at: Option<Instant>,
-    /// Deletions of ours whose event has not come yet.
-    echoes: u8,
+    /// A deletion was reported while it was being added: whose, and of what, is open.
+    doubt: bool,
+    /// Until when an event of a deletion may be that of our own.
+    echo_until: Option<Instant>,
     window: Instant,
     in_window: u32,
     round: Option<Round>,
@@ -78,7 +82,8 @@ impl Slot {
             trouble: None,
             restored: 0,
             retry_at: None,
-            echoes: 0,
+            doubt: false,
+            echo_until: None,
             window: Instant::BOOT,
             in_window: 0,
             round: None,
@@ -277,6 +282,8 @@ impl Addresses {
         }
         slot.set_pending(None, tally);
         match (op, result) {
+            // Asked for again, which does no harm if it is there.
+            (Op::Add, Ok(())) if std::mem::take(&mut slot.doubt) => {}
             (Op::Add, Ok(())) => {
                 slot.set_have(true, tally);
                 slot.set_trouble(None, tally);
@@ -288,7 +295,7 @@ impl Addresses {
             (Op::Del, Ok(())) => {
                 slot.set_have(false, tally);
                 slot.set_trouble(None, tally);
-                slot.echoes = slot.echoes.saturating_add(1);
+                slot.echo_until = Some(now + ECHO);
             }
             (Op::Add, Err(why)) => {
                 slot.set_trouble(Some(Trouble::NotAdded(why)), tally);
@@ -333,16 +340,16 @@ impl Addresses {
         if slot.spec.index != address.index {
             return Meaning::Expected;
         }
-        if slot.echoes > 0 {
-            slot.echoes -= 1;
-            return Meaning::Expected;
-        }
         if !slot.have || slot.pending == Some(Op::Del) {
+            slot.doubt |= slot.pending == Some(Op::Add);
             return Meaning::Expected;
         }
         slot.set_have(false, tally);
         todo.push_back(ix);
-        if !*want || slot.retired {
+        // The late event of our own deletion says nothing about the address that was added
+        // since: it is asked for again, which does no harm if it is there.
+        let echo = slot.echo_until.take().is_some_and(|until| now < until);
+        if echo || !*want || slot.retired {
             return Meaning::Expected;
         }
         slot.restored += 1;
@@ -366,14 +373,7 @@ impl Addresses {
             slot.set_have(false, &mut self.tally);
             slot.set_pending(None, &mut self.tally);
             slot.set_trouble(None, &mut self.tally);
-            slot.echoes = 0;
-        }
-    }
-
-    /// The echoes of our own deletions will not come any more: the kernel was asked anew.
-    pub(crate) fn resynced(&mut self) {
-        for slot in &mut self.slots {
-            slot.echoes = 0;
+            slot.echo_until = None;
         }
     }
 

@@ -70,9 +70,6 @@ impl Node {
     pub(super) fn resync_end(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.resyncing = false;
         let gone = self.links.resync_end();
-        for group in self.groups.values_mut() {
-            group.addresses.resynced();
-        }
         for index in gone.links {
             self.link_gone(now, index, out);
         }

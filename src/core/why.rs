@@ -8,12 +8,12 @@ use super::addresses::Trouble;
 use super::election::Heard;
 use super::group::{Group, Settings};
 
-/// Why a Backup takes over.
+/// Why a Backup takes over; `alive` where whoever was heard still advertises.
 pub(crate) fn takeover(
     now: Instant,
     own: Priority,
     heard: Option<Heard>,
-    preempting: bool,
+    alive: bool,
     out: &Out<'_>,
 ) -> String {
     match heard {
@@ -21,7 +21,7 @@ pub(crate) fn takeover(
         Some(h) if h.priority == Priority::RELEASE => {
             format!("{} gave up (priority 0)", out.name(h.from))
         }
-        Some(h) if preempting && h.priority < own => {
+        Some(h) if alive && h.priority < own => {
             format!("preempted {} ({own} > {})", out.name(h.from), h.priority)
         }
         Some(h) => {

@@ -485,7 +485,8 @@ impl World {
     fn kernel(&mut self, host: usize, task: Task) {
         let micros = u64::try_from(KERNEL.as_micros()).unwrap();
         let delay = Duration::from_micros(10 + self.draw(micros));
-        let echo = delay + Duration::from_micros(self.draw(micros));
+        // The event and the answer travel apart: either may be first.
+        let echo = Duration::from_micros(10 + self.draw(2 * micros));
         match &task {
             Task::AddAddress { spec, .. } => {
                 self.hosts[host].addresses.insert(spec.ip);

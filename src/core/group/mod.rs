@@ -15,7 +15,7 @@ use crate::types::{Family, IfIndex, Instant, Priority};
 use crate::wire::vrrp::Expect;
 
 use super::addresses::Addresses;
-use super::election::Election;
+use super::election::{Election, Heard};
 use super::event::Action;
 use super::links::NotReady;
 use super::proxy::Care;
@@ -236,7 +236,9 @@ impl Group {
         if self.elections.iter().all(|e| e.is_down(now, own)) {
             let heard = self.elections.iter().filter_map(|e| e.heard);
             let heard = heard.max_by_key(|h| (out.knows(h.from), h.at));
-            let text = why::takeover(now, own, heard, self.preempt_from.is_some(), out);
+            let lately = |h: &Heard| now <= h.at + 2 * self.elections[0].learned.duration();
+            let alive = heard.as_ref().is_some_and(lately);
+            let text = why::takeover(now, own, heard, alive, out);
             self.take(now, text, out);
         }
     }
