@@ -254,8 +254,8 @@ pub(super) fn run(
 impl Shell {
     /// Waits, hears everything that is queued, then lets time pass.
     ///
-    /// While a timer is due the sockets are asked again: a daemon that was not run for a while
-    /// hears its peers before it believes that they were silent.
+    /// Time passes only when nothing was queued after it had: a daemon that was not run for a
+    /// while, wherever it was paused, hears its peers before it believes that they were silent.
     fn turn(&mut self, node: &mut Node, scratch: &mut Scratch) {
         let deadline = node.deadline();
         if deadline != self.armed {
@@ -264,27 +264,28 @@ impl Shell {
             self.armed = deadline;
         }
         self.pause_in_flood();
+        let is_due = |node: &Node, now| node.deadline().is_some_and(|at| now >= at);
         let mut patience = EpollTimeout::NONE;
         for _ in 0..ROUNDS {
+            let asked = clock::now();
             let mut ready = [EpollEvent::empty(); READY];
-            // An interrupted wait is a short one.
-            let count = self.epoll.wait(&mut ready, patience).unwrap_or(0);
+            // A pause interrupts the wait, which then says nothing of what is queued.
+            let waited = self.epoll.wait(&mut ready, patience);
+            if waited == Ok(0) && is_due(node, asked) {
+                return self.step(asked, Event::Tick, node, scratch);
+            }
             let now = clock::now();
-            for event in ready.iter().take(count) {
+            for event in ready.iter().take(waited.unwrap_or(0)) {
                 if let Some(token) = Token::from_bits(event.data()) {
                     self.hear(now, token, node, scratch);
                 }
             }
-            let due = node.deadline().is_some_and(|at| now >= at);
-            if !due || count == 0 {
-                break;
+            if !is_due(node, now) {
+                return;
             }
             patience = EpollTimeout::ZERO;
         }
-        let now = clock::now();
-        if node.deadline().is_some_and(|at| now >= at) {
-            self.step(now, Event::Tick, node, scratch);
-        }
+        self.step(clock::now(), Event::Tick, node, scratch);
     }
 
     /// Waits for the end of a window that is full, but no longer than to the deadline.
