@@ -206,6 +206,7 @@ impl Group {
     /// §6.4.1: the owner is Active at once, everybody else listens.
     fn listen(&mut self, now: Instant, out: &mut Out<'_>) {
         let owner = self.effective_priority() == Priority::OWNER;
+        self.preempt_from = None;
         for election in &mut self.elections {
             election.listen(now, election.interval);
         }
@@ -268,8 +269,14 @@ impl Group {
         if own == Priority::OWNER {
             return true;
         }
-        let from = *self.preempt_from.get_or_insert(now);
-        self.config.preempt && now >= from + self.config.preempt_delay
+        self.preempt_from.get_or_insert(now);
+        self.is_preempting(now)
+    }
+
+    /// Whether a lesser Active router has been left alone for long enough.
+    fn is_preempting(&self, now: Instant) -> bool {
+        let due = self.preempt_from.map(|from| from + self.config.preempt_delay);
+        self.config.preempt && due.is_some_and(|at| now >= at)
     }
 
     fn advert_in_active(
@@ -367,7 +374,7 @@ impl Group {
         let own = self.effective_priority();
         if self.elections.iter().all(|e| e.is_down(now, own)) {
             let heard = self.elections.iter().filter_map(|e| e.heard).max_by_key(|h| h.at);
-            let text = why::takeover(now, own, heard, self.preempt_from.is_some(), out);
+            let text = why::takeover(now, own, heard, self.is_preempting(now), out);
             self.take(now, text, out);
         }
     }

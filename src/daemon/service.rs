@@ -38,10 +38,7 @@ const PASSWORD_FILE: u64 = 4096;
 pub(super) enum LoadError {
     /// The file cannot be read.
     #[error("{}: {source}", path.display())]
-    Unreadable {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Unreadable { path: PathBuf, source: std::io::Error },
     /// The file is wrong; the text is rendered diagnostics.
     #[error("the configuration is wrong; nothing was changed\n\n{0}")]
     Invalid(String),
@@ -64,8 +61,11 @@ pub(super) fn load(options: &Options) -> Result<Loaded, LoadError> {
     let name = path.display().to_string();
     let (config, warnings) = config::parse(&text)
         .map_err(|mistakes| LoadError::Invalid(config::render(&mistakes, &name, &text, false)))?;
-    let warnings =
-        if warnings.is_empty() { String::new() } else { config::render(&warnings, &name, &text, false) };
+    let warnings = if warnings.is_empty() {
+        String::new()
+    } else {
+        config::render(&warnings, &name, &text, false)
+    };
     let me = config.find_node(&options.node).ok_or_else(|| LoadError::NotANode {
         path: path.clone(),
         name: options.node.clone(),
@@ -120,7 +120,10 @@ impl Service {
     }
 
     /// Asks the core thread, for as long as it may take.
-    async fn ask<T>(&self, input: impl FnOnce(oneshot::Sender<T>) -> Input) -> Result<T, Unavailable> {
+    async fn ask<T>(
+        &self,
+        input: impl FnOnce(oneshot::Sender<T>) -> Input,
+    ) -> Result<T, Unavailable> {
         let (to, answer) = oneshot::channel();
         self.inbox.try_send(input(to)).map_err(|_| Unavailable::Late(ANSWER))?;
         match tokio::time::timeout(ANSWER, answer).await {

@@ -12,9 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{self, Config};
 use crate::core::Node;
-use crate::core::event::{
-    Action, Event, Failure, PortSpec, ProxyEvent, ProxyOrder, Secrets, Task,
-};
+use crate::core::event::{Action, Event, Failure, PortSpec, ProxyEvent, ProxyOrder, Secrets, Task};
 use crate::core::status::{Note, Severity, Status};
 use crate::io::clock::{self, Timer};
 use crate::io::netlink::{self, Monitor};
@@ -147,7 +145,10 @@ impl Token {
 
 impl Shell {
     /// Opens what the core thread waits for, and starts the threads that ask the kernel.
-    pub(super) fn open(inbox: wake::Receiver<Input>, outbox: mpsc::Sender<Output>) -> io::Result<Self> {
+    pub(super) fn open(
+        inbox: wake::Receiver<Input>,
+        outbox: mpsc::Sender<Output>,
+    ) -> io::Result<Self> {
         let (answers, completions) = wake::mailbox(COMPLETIONS)?;
         let worker = Worker::spawn(Setup {
             priority: Some(PRIORITY - 1),
@@ -158,7 +159,12 @@ impl Shell {
         let troubles = outbox.clone();
         netlink::watch(Monitor::open()?, Some(PRIORITY - 1), events, move |trouble| {
             let text = trouble.to_string();
-            let _ = troubles.try_send(Output::Note(note(clock::now(), Severity::Warn, "netlink", text)));
+            let _ = troubles.try_send(Output::Note(note(
+                clock::now(),
+                Severity::Warn,
+                "netlink",
+                text,
+            )));
         })?;
         let shell = Self {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
@@ -302,7 +308,13 @@ impl Shell {
         }
     }
 
-    fn complete(&mut self, now: Instant, completion: Completion, node: &mut Node, scratch: &mut Scratch) {
+    fn complete(
+        &mut self,
+        now: Instant,
+        completion: Completion,
+        node: &mut Node,
+        scratch: &mut Scratch,
+    ) {
         let (task, result) = match completion {
             Completion::Done(task, result) => (task, result),
             Completion::Port(spec, Ok(port)) => {
@@ -450,8 +462,10 @@ impl Shell {
             let run = rest.iter().take_while(|(i, ..)| i == index).count();
             let (batch, after) = rest.split_at(run);
             if let Some(port) = self.ports.get(index) {
-                let batch: Vec<_> =
-                    batch.iter().map(|(_, dst, range)| (*dst, &adverts.bytes[range.clone()])).collect();
+                let batch: Vec<_> = batch
+                    .iter()
+                    .map(|(_, dst, range)| (*dst, &adverts.bytes[range.clone()]))
+                    .collect();
                 // A lost advert is a lost packet: the next one is due soon.
                 let _ = port.send_adverts(&batch);
             }
@@ -467,7 +481,9 @@ impl Shell {
         let _ = match ip {
             IpAddr::V4(ip) => self.announcer.send(ifindex, &announce::gratuitous_arp(mac, ip)),
             // A load balancer host is a host: it does not claim to be a router.
-            IpAddr::V6(ip) => self.announcer.send(ifindex, &announce::unsolicited_na(mac, ip, false)),
+            IpAddr::V6(ip) => {
+                self.announcer.send(ifindex, &announce::unsolicited_na(mac, ip, false))
+            }
         };
     }
 
@@ -495,7 +511,8 @@ impl Shell {
 
     fn tell(&mut self, mut note: Note) {
         if self.lost_notes > 0 {
-            note.text = format!("{} ({} notes before this one were lost)", note.text, self.lost_notes);
+            note.text =
+                format!("{} ({} notes before this one were lost)", note.text, self.lost_notes);
         }
         match self.outbox.try_send(Output::Note(note)) {
             Ok(()) => self.lost_notes = 0,

@@ -419,6 +419,36 @@ fn row_78_preemption_waits_for_its_delay() {
     assert!(rig.group().why.starts_with("preempted hap2"), "{}", rig.group().why);
 }
 
+/// A flapping link is what the delay is for: each time it begins anew.
+#[test]
+fn row_78_the_preempt_delay_begins_anew_after_a_fault() {
+    let mut rig = Rig::new("preempt = true\npreempt-delay = \"2s\"");
+    rig.hear(&Packet::v3(LOWER, 90));
+    rig.wait(ms(200));
+    rig.link(ETH0, "eth0", false);
+    rig.wait(Duration::from_secs(60));
+    rig.link(ETH0, "eth0", true);
+    let back = rig.now;
+    while rig.role() != Role::Active {
+        rig.hear(&Packet::v3(LOWER, 90));
+        rig.wait(INTERVAL);
+    }
+    assert!(rig.now.since(back) >= ms(2000), "{:?}", rig.now.since(back));
+}
+
+/// A takeover from a dead router is not called a preemption.
+#[test]
+fn row_78_the_reason_of_a_takeover_is_the_true_one() {
+    let mut rig = Rig::new("");
+    rig.hear(&Packet::v3(LOWER, 90));
+    rig.until_active();
+    assert_eq!(rig.group().why, "no advert from hap2 (192.0.2.10) for 360 ms");
+    let mut rig = Rig::new("");
+    rig.hear(&Packet::v3(LOWER, 0));
+    rig.until_active();
+    assert_eq!(rig.group().why, "hap2 (192.0.2.10) gave up (priority 0)");
+}
+
 #[test]
 fn row_78_the_start_delay_begins_with_carrier() {
     let mut rig = Rig::dark(parse(&file("start-delay = \"2s\"")), None);

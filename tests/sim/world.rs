@@ -289,7 +289,8 @@ impl World {
             if arrival.is_some_and(|at| at <= self.now) {
                 let (_, (host, life, what)) = self.pending.pop_first().unwrap();
                 self.arrive(host, life, what);
-            } else if let Some(host) = (0..3).find(|h| self.wakes_at(*h).is_some_and(|t| t <= self.now))
+            } else if let Some(host) =
+                (0..3).find(|h| self.wakes_at(*h).is_some_and(|t| t <= self.now))
             {
                 self.wake(host);
             }
@@ -315,7 +316,11 @@ impl World {
         }
         let due = self.hosts[host].node.as_ref().and_then(Node::deadline);
         let name = Self::name(host);
-        assert!(due.is_none_or(|d| d > self.now), "seed {}: {name} sleeps past its deadline", self.seed);
+        assert!(
+            due.is_none_or(|d| d > self.now),
+            "seed {}: {name} sleeps past its deadline",
+            self.seed
+        );
     }
 
     fn arrive(&mut self, host: usize, life: u32, what: Arrival) {
@@ -361,7 +366,9 @@ impl World {
 
     fn act(&mut self, host: usize, action: Action) {
         match action {
-            Action::Advertise { group, family, priority } => self.advertise(host, group, family, priority),
+            Action::Advertise { group, family, priority } => {
+                self.advertise(host, group, family, priority)
+            }
             Action::Announce { ip, .. } => self.announce(host, ip),
             Action::Probe { target, .. } => {
                 for peer in (0..3).filter(|p| *p != host) {
@@ -405,7 +412,11 @@ impl World {
             };
             for peer in (0..3).filter(|p| *p != host) {
                 let meta = Meta { src, dst, hops: 255 };
-                self.send(host, peer, Arrival::Advert { meta, bytes: bytes.clone(), crossed: true });
+                self.send(
+                    host,
+                    peer,
+                    Arrival::Advert { meta, bytes: bytes.clone(), crossed: true },
+                );
             }
         }
     }
@@ -415,8 +426,14 @@ impl World {
         let this = &self.hosts[host];
         let status = this.node.as_ref().expect("it has just acted").status(self.now);
         let name = Self::name(host);
-        if priority == Priority::RELEASE && !status.groups[0].addresses.iter().any(|a| a.address.contains(':')) {
-            assert!(this.addresses.is_empty(), "seed {}: {name} sent priority 0 too early", self.seed);
+        if priority == Priority::RELEASE
+            && !status.groups[0].addresses.iter().any(|a| a.address.contains(':'))
+        {
+            assert!(
+                this.addresses.is_empty(),
+                "seed {}: {name} sent priority 0 too early",
+                self.seed
+            );
         } else if priority != Priority::RELEASE {
             let role = status.groups[0].role;
             // The last advert of a loser is sent as Backup.
@@ -479,7 +496,11 @@ impl World {
         let soon = Duration::from_millis(20);
         match order {
             ProxyOrder::Watch => {
-                self.later(host, soon, Arrival::Proxy(group, ProxyEvent::Stopped { how: "inactive".into() }));
+                self.later(
+                    host,
+                    soon,
+                    Arrival::Proxy(group, ProxyEvent::Stopped { how: "inactive".into() }),
+                );
             }
             ProxyOrder::Start => {
                 self.later(host, soon, Arrival::Proxy(group, ProxyEvent::Running { pid: 1 }));
@@ -489,7 +510,11 @@ impl World {
                 }
             }
             ProxyOrder::Stop => {
-                self.later(host, soon, Arrival::Proxy(group, ProxyEvent::Stopped { how: "inactive".into() }));
+                self.later(
+                    host,
+                    soon,
+                    Arrival::Proxy(group, ProxyEvent::Stopped { how: "inactive".into() }),
+                );
             }
             ProxyOrder::Unwatch => {}
         }
@@ -600,7 +625,8 @@ impl World {
         let (addresses, carrier) = (self.hosts[host].addresses.clone(), self.hosts[host].carrier);
         let mut out = Vec::new();
         let config = Arc::clone(&self.config);
-        let node = Node::new(self.now, config, host, &Secrets(vec![None]), BTreeSet::new(), &mut out);
+        let node =
+            Node::new(self.now, config, host, &Secrets(vec![None]), BTreeSet::new(), &mut out);
         self.hosts[host] = Host {
             node: Some(node),
             carrier,
