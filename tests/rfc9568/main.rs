@@ -3,5 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails, also in its helpers")]
 
+mod addresses;
+mod reception;
 mod rig;
 mod states;
+mod transmission;

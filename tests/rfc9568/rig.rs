@@ -245,7 +245,7 @@ impl Rig {
         let start = self.now;
         while self.role() != Role::Active {
             let at = self.node.deadline().expect("something to wait for");
-            assert!(at < start + Duration::from_mins(5), "never Active: {:?}", self.did);
+            assert!(at < start + Duration::from_mins(20), "never Active: {:?}", self.did);
             self.now = at.max(self.now);
             self.step(Event::Tick);
         }
