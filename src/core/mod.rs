@@ -144,7 +144,7 @@ impl Out<'_> {
         }
     }
 
-    /// A group was made anew: its interface and addresses are to be looked up.
+    /// A group was made anew or has ended: interfaces and addresses are to be looked up.
     fn replaced(&mut self) {
         *self.stale = true;
     }
@@ -657,7 +657,7 @@ impl Node {
         let proxies = self.groups.values().filter_map(|g| g.config.proxy.as_ref());
         let longest = proxies.map(|p| p.stop_timeout).max().unwrap_or_default();
         self.stop_by = Some(now + STOP_LIMIT + longest);
-        self.each(out, |group, out| group.stop(now, "vipd is stopping", out));
+        self.each(out, |group, out| group.quit(now, "vipd is stopping", out));
     }
 
     fn reload(
@@ -707,7 +707,7 @@ impl Node {
             self.with(id, out, |group, out| {
                 changes.push(format!("- group {}", group.config.name));
                 group.retired = true;
-                group.stop(now, "no longer in the configuration", out);
+                group.quit(now, "no longer in the configuration", out);
             });
         }
         self.stale = true;
