@@ -708,7 +708,7 @@ impl Group {
         self.since = now;
         let want = self.state == State::Active;
         if self.addresses.wanted() != want {
-            self.addresses.set_wanted(want);
+            self.addresses.set_wanted(now, want);
         }
         let role = self.role();
         let kind = match role {

@@ -58,6 +58,59 @@ fn row_92_nothing_is_announced_before_it_is_configured() {
     assert_eq!(announced(&mut rig), 3);
 }
 
+/// A kernel that refuses this one address, however often it is asked.
+fn refusing(rig: &mut Rig, duration: Duration) -> Vec<Did> {
+    let end = rig.now + duration;
+    let mut all = Vec::new();
+    rig.hold = true;
+    while rig.now < end {
+        for task in std::mem::take(&mut rig.held) {
+            let refused = matches!(task, vipd::core::event::Task::AddAddress { .. });
+            rig.answer(task, if refused { Err(Failure::Errno(12)) } else { Ok(()) });
+        }
+        rig.wait(ms(1));
+        all.append(&mut rig.take());
+    }
+    all
+}
+
+fn times_active(all: &[Did]) -> usize {
+    all.iter().filter(|d| matches!(d, Did::Note(kind, _) if kind == "active")).count()
+}
+
+/// The kernel refuses: told, never announced, and the host stands back.
+#[test]
+fn row_92_an_address_that_cannot_be_added_is_not_announced() {
+    let mut rig = Rig::new("");
+    let all = refusing(&mut rig, ms(400));
+    assert!(rig.is("address-failed") && rig.is("unfit"));
+    assert!(!all.iter().any(|d| matches!(d, Did::Announce(_))));
+    assert_eq!(rig.group().effective_priority, vipd::types::Priority::LEAST);
+}
+
+/// It gives way, takes over with the least priority where nobody else does, and tries again ever
+/// more rarely; with a fitter peer it leaves that one alone for half a minute.
+#[test]
+fn a_host_that_cannot_have_an_address_does_not_flap() {
+    let mut rig = Rig::new("");
+    let all = refusing(&mut rig, Duration::from_secs(60));
+    assert!((2..=5).contains(&times_active(&all)), "{}", times_active(&all));
+    let mut rig = Rig::new("preempt = true");
+    refusing(&mut rig, ms(400));
+    rig.hear(&Packet::v3(LOWER, 90));
+    for _ in 0..290 {
+        rig.hear(&Packet::v3(LOWER, 90));
+        let all = refusing(&mut rig, INTERVAL);
+        assert_eq!(times_active(&all), 0);
+    }
+    // Then it is as good as any, and may try.
+    for _ in 0..12 {
+        rig.hear(&Packet::v3(LOWER, 90));
+        rig.wait(INTERVAL);
+    }
+    assert!(!rig.is("unfit"));
+}
+
 #[test]
 fn row_93_each_address_is_announced_as_it_comes_and_again() {
     let mut rig = Rig::new("");
