@@ -94,7 +94,8 @@ fn core(c: &mut Criterion) {
     c.bench_function("Active ticks an advert", |b| {
         b.iter(|| {
             out.clear();
-            tick(&mut node, &mut now, &mut out);
+            now += Duration::from_millis(100);
+            node.step(now, black_box(Event::Tick), &mut out);
             black_box(&mut out);
         });
     });

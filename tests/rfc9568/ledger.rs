@@ -130,8 +130,9 @@ fn every_test_exists() {
 fn every_test_of_a_row_is_cited() {
     let text = fs::read_to_string(root().join("docs/rfc9568.md")).unwrap();
     for line in code("tests/rfc9568").lines() {
-        if let Some(name) = line.strip_prefix("fn row").and_then(|rest| rest.split('(').next()) {
-            assert!(text.contains(&format!("`row{name}`")), "row{name}");
+        let name = line.strip_prefix("fn ").and_then(|rest| rest.split('(').next());
+        if let Some(name) = name.filter(|n| n.starts_with("row_") || n.starts_with("rows_")) {
+            assert!(text.contains(&format!("`{name}`")), "{name}");
         }
     }
 }

@@ -252,6 +252,23 @@ impl Rig {
         self.now.since(start)
     }
 
+    /// Lets time pass in steps of `pace`, before each of which it hears `packets`, until the node
+    /// is Active; says how long that took, which is at most `limit`.
+    pub(crate) fn active_despite(
+        &mut self,
+        packets: &[Packet],
+        pace: Duration,
+        limit: Duration,
+    ) -> Duration {
+        let start = self.now;
+        while self.role() != Role::Active {
+            assert!(self.now.since(start) <= limit, "not Active within {limit:?}");
+            packets.iter().for_each(|packet| self.hear(packet));
+            self.wait(pace);
+        }
+        self.now.since(start)
+    }
+
     pub(crate) fn reload(&mut self, text: &str) {
         self.step(Event::Reload(Arc::new(parse(text)), Secrets(vec![None])));
     }

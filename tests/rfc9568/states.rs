@@ -398,24 +398,15 @@ fn row_77_the_owner_preempts_whatever_preempt_says() {
     // One that lost to another owner listens, but not to anybody less.
     rig.hear(&Packet::v3(HIGHER, 255));
     assert_eq!(rig.role(), Role::Backup);
-    let lost = rig.now;
-    while rig.role() != Role::Active {
-        rig.hear(&Packet::v3(LOWER, 254));
-        rig.wait(ms(1));
-    }
-    assert!(rig.now.since(lost) <= ms(302));
+    rig.active_despite(&[Packet::v3(LOWER, 254)], ms(1), ms(302));
 }
 
 #[test]
 fn row_78_preemption_waits_for_its_delay() {
     let mut rig = Rig::new("preempt = true\npreempt-delay = \"2s\"");
-    let heard = rig.now;
-    while rig.role() != Role::Active {
-        rig.hear(&Packet::v3(LOWER, 90));
-        rig.wait(INTERVAL);
-    }
-    let took = rig.now.since(heard);
-    assert!(took >= ms(2000) && took <= ms(2000) + DOWN + INTERVAL, "{took:?}");
+    let limit = ms(2000) + DOWN + INTERVAL;
+    let took = rig.active_despite(&[Packet::v3(LOWER, 90)], INTERVAL, limit);
+    assert!(took >= ms(2000), "{took:?}");
     assert!(rig.group().why.starts_with("preempted hap2"), "{}", rig.group().why);
 }
 
@@ -428,12 +419,8 @@ fn row_78_the_preempt_delay_begins_anew_after_a_fault() {
     rig.link(ETH0, "eth0", false);
     rig.wait(Duration::from_secs(60));
     rig.link(ETH0, "eth0", true);
-    let back = rig.now;
-    while rig.role() != Role::Active {
-        rig.hear(&Packet::v3(LOWER, 90));
-        rig.wait(INTERVAL);
-    }
-    assert!(rig.now.since(back) >= ms(2000), "{:?}", rig.now.since(back));
+    let took = rig.active_despite(&[Packet::v3(LOWER, 90)], INTERVAL, ms(3000));
+    assert!(took >= ms(2000), "{took:?}");
 }
 
 /// A takeover from a dead router is not called a preemption.
