@@ -152,7 +152,7 @@ impl Out<'_> {
         }
     }
 
-    /// A group was made anew: its interface and addresses are to be looked up.
+    /// A group was made anew or has ended: interfaces and addresses are to be looked up.
     fn replaced(&mut self) {
         *self.stale = true;
     }
