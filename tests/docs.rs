@@ -26,7 +26,7 @@ fn files(dir: &str, suffix: &str) -> Vec<PathBuf> {
     let mut todo = vec![root().join(dir)];
     while let Some(dir) = todo.pop() {
         for entry in fs::read_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display())) {
-            let path = entry.unwrap().path();
+            let path = entry.expect("a directory that can be listed").path();
             if path.is_dir() {
                 todo.push(path);
             } else if path.to_string_lossy().ends_with(suffix) {
@@ -43,7 +43,7 @@ fn documents() -> BTreeMap<String, String> {
     let top = TOP.iter().map(|name| root().join(name)).filter(|path| path.exists());
     let all = top.chain(files("docs", ".md"));
     all.map(|path| {
-        let name = path.strip_prefix(root()).unwrap().display().to_string();
+        let name = path.strip_prefix(root()).expect("a file of ours").display().to_string();
         (name, read(path))
     })
     .collect()
