@@ -15,6 +15,8 @@ use super::event::{Action, AddressSpec, Failure, KernelAddress, Task};
 
 /// How long to wait before a refused request is repeated.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long an address that could not be had counts against this host once it is not wanted.
+const FORGIVEN: Duration = Duration::from_secs(30);
 /// The window of the limit on restorations.
 const RESTORE_WINDOW: Duration = Duration::from_mins(1);
 /// How late the event of a deletion may come after its answer.
@@ -167,6 +169,7 @@ pub(crate) struct Addresses {
     tally: Tally,
     todo: VecDeque<u16>,
     announce_at: Option<Instant>,
+    forgive_at: Option<Instant>,
 }
 
 impl Addresses {
@@ -178,12 +181,16 @@ impl Addresses {
         self.want
     }
 
-    /// Changes what is wanted of all of them.
-    pub(crate) fn set_wanted(&mut self, want: bool) {
+    /// Changes what is wanted of all of them. What could not be had stays a trouble for a while,
+    /// so that this host does not at once claim again what it gave up for it.
+    pub(crate) fn set_wanted(&mut self, now: Instant, want: bool) {
         self.want = want;
+        self.forgive_at = if want { None } else { Some(now + FORGIVEN) };
         for slot in &mut self.slots {
             slot.retry_at = None;
-            slot.set_trouble(None, &mut self.tally);
+            if matches!(slot.trouble, Some(Trouble::NotRemoved(_))) {
+                slot.set_trouble(None, &mut self.tally);
+            }
             slot.in_window = 0;
             if !want {
                 slot.round = None;
@@ -432,6 +439,10 @@ impl Addresses {
 
     /// Queues the requests whose time to be repeated has come.
     pub(crate) fn requeue_due(&mut self, now: Instant) {
+        if self.forgive_at.is_some_and(|at| now >= at) {
+            self.forgive_at = None;
+            self.slots.iter_mut().for_each(|s| s.set_trouble(None, &mut self.tally));
+        }
         if self.tally.retry_at.is_none_or(|at| now < at) {
             return;
         }
@@ -448,9 +459,10 @@ impl Addresses {
         }
     }
 
-    /// When a refused request is to be repeated.
+    /// When a refused request is to be repeated, or a trouble is over.
     pub(crate) fn retry_at(&self) -> Option<Instant> {
-        self.tally.retry_at
+        let forgive_at = self.forgive_at.filter(|_| self.tally.trouble > 0);
+        [self.tally.retry_at, forgive_at].into_iter().flatten().min()
     }
 }
 

@@ -15,6 +15,7 @@ use super::status::Severity;
 use super::{Node, Out};
 
 impl Node {
+    /// Hears one packet; says which group it touched.
     pub(super) fn datagram(
         &mut self,
         now: Instant,
@@ -22,22 +23,23 @@ impl Node {
         meta: &Meta,
         bytes: &[u8],
         out: &mut Vec<Action>,
-    ) {
+    ) -> Option<u16> {
         let family = Family::of(meta.src);
         let id = vrrp::peek_vrid(bytes).and_then(|vrid| self.routes.get(&(ifindex, vrid)).copied());
         let Some(id) = id else {
             self.unknown_vrid += 1;
-            return;
+            return None;
         };
         let source = self.links.port(ifindex).and_then(|p| p.source(family));
-        let (Some(group), mut parts) = self.parts_of(id, out) else { return };
+        let (group, mut parts) = self.parts_of(id, out);
+        let group = group?;
         if group.election(family).is_none() {
             self.unknown_vrid += 1;
-            return;
+            return None;
         }
         if source == Some(meta.src) {
             group.own_source(now, family, meta.src, &mut parts);
-            return;
+            return None;
         }
         match group.receive(now, family, meta, bytes, &mut parts) {
             Ok(()) => {
@@ -52,6 +54,7 @@ impl Node {
                 }
             }
         }
+        Some(id)
     }
 
     pub(super) fn tell_drops(&mut self, now: Instant, drops: &Drops, out: &mut Vec<Action>) {

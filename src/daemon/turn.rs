@@ -82,6 +82,8 @@ pub(super) struct Shell {
     epoll: Epoll,
     timer: Timer,
     armed: Option<Instant>,
+    /// When the current turn began.
+    now: Instant,
     kernel: wake::Receiver<Event<'static>>,
     worker: Worker,
     completions: wake::Receiver<Completion>,
@@ -180,6 +182,7 @@ impl Shell {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             timer: Timer::new()?,
             armed: None,
+            now: Instant::BOOT,
             kernel,
             worker,
             completions,
@@ -254,38 +257,46 @@ pub(super) fn run(
 impl Shell {
     /// Waits, hears everything that is queued, then lets time pass.
     ///
-    /// Time passes only when nothing was queued after it had: a daemon that was not run for a
-    /// while, wherever it was paused, hears its peers before it believes that they were silent.
+    /// A source that may have more to tell is asked again before a timer is believed: a daemon
+    /// that was not run for a while hears its peers before it concludes that they were silent.
     fn turn(&mut self, node: &mut Node, scratch: &mut Scratch) {
-        let deadline = node.deadline();
-        if deadline != self.armed {
-            // The last deadline stays armed if this one cannot be: early does nothing.
-            let _ = self.timer.arm(deadline);
-            self.armed = deadline;
-        }
+        self.arm(node.deadline());
         self.pause_in_flood();
-        let is_due = |node: &Node, now| node.deadline().is_some_and(|at| now >= at);
         let mut patience = EpollTimeout::NONE;
         for _ in 0..ROUNDS {
-            let asked = clock::now();
             let mut ready = [EpollEvent::empty(); READY];
-            // A pause interrupts the wait, which then says nothing of what is queued.
+            // A pause of the process interrupts the wait, which then says nothing of what is queued.
             let waited = self.epoll.wait(&mut ready, patience);
-            if waited == Ok(0) && is_due(node, asked) {
-                return self.step(asked, Event::Tick, node, scratch);
-            }
-            let now = clock::now();
-            for event in ready.iter().take(waited.unwrap_or(0)) {
+            let count = waited.unwrap_or(0);
+            self.now = clock::now();
+            let mut more = count == READY || waited.is_err();
+            for event in ready.iter().take(count) {
                 if let Some(token) = Token::from_bits(event.data()) {
-                    self.hear(now, token, node, scratch);
+                    more |= self.hear(self.now, token, node, scratch);
                 }
             }
-            if !is_due(node, now) {
-                return;
+            if !more {
+                break;
             }
             patience = EpollTimeout::ZERO;
         }
-        self.step(clock::now(), Event::Tick, node, scratch);
+        if node.deadline().is_some_and(|at| self.now >= at) {
+            self.step(self.now, Event::Tick, node, scratch);
+        }
+    }
+
+    /// A timer that fires too early does no harm, and each advert heard moves the deadline
+    /// away: only an earlier one is worth a system call.
+    fn arm(&mut self, deadline: Option<Instant>) {
+        let early_enough = match (self.armed, deadline) {
+            (Some(armed), Some(deadline)) => armed > self.now && armed <= deadline,
+            (armed, None) => armed.is_none(),
+            (None, Some(_)) => false,
+        };
+        // The last deadline stays armed if this one cannot be.
+        if !early_enough && self.timer.arm(deadline).is_ok() {
+            self.armed = deadline;
+        }
     }
 
     /// Waits for the end of a window that is full, but no longer than to the deadline.
@@ -309,13 +320,11 @@ impl Shell {
         self.execute(now, node, scratch);
     }
 
-    /// Takes in what one source has.
-    fn hear(&mut self, now: Instant, token: Token, node: &mut Node, scratch: &mut Scratch) {
+    /// Takes in what one source has; says whether it may have more.
+    fn hear(&mut self, now: Instant, token: Token, node: &mut Node, scratch: &mut Scratch) -> bool {
         match token {
-            Token::Timer => {
-                self.timer.clear();
-                self.armed = None;
-            }
+            // Arming it again clears it.
+            Token::Timer => self.armed = self.armed.filter(|at| *at > now),
             Token::Kernel => {
                 let mut events = Vec::new();
                 self.kernel.drain(BUDGET, &mut |event| events.push(event));
@@ -337,8 +346,9 @@ impl Shell {
                     self.answer(now, input, node, scratch);
                 }
             }
-            Token::Port(index, source) => self.receive(now, index, source, node, scratch),
+            Token::Port(index, source) => return self.receive(now, index, source, node, scratch),
         }
+        false
     }
 
     fn complete(
@@ -400,8 +410,8 @@ impl Shell {
         source: Source,
         node: &mut Node,
         scratch: &mut Scratch,
-    ) {
-        let Some(port) = self.ports.get_mut(&index) else { return };
+    ) -> bool {
+        let Some(port) = self.ports.get_mut(&index) else { return false };
         let Scratch { actions, packets, .. } = scratch;
         let result = port.receive(source, packets, BUDGET, &mut |received| match received {
             Received::Advert { ifindex, meta, bytes } => {
@@ -419,8 +429,10 @@ impl Shell {
             }
         });
         // The interface going down is told by netlink as well, and better.
-        self.window.1 += result.unwrap_or(0);
+        let taken = result.unwrap_or(0);
+        self.window.1 += taken;
         self.execute(now, node, scratch);
+        taken >= BUDGET
     }
 
     /// Does everything a step asked for, in order; never waits.

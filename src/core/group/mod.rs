@@ -59,6 +59,8 @@ pub(crate) struct Group {
     yield_at: Option<Instant>,
     yield_pause: Duration,
     replacement: Option<Box<Settings>>,
+    /// When what is stopped makes room: a step after its last advert was ordered, which needs it.
+    room_at: Option<Instant>,
 }
 
 /// Where the group stands; each state owns the deadline that can end it. The elections' timers
@@ -112,6 +114,7 @@ impl Group {
             yield_at: None,
             yield_pause: YIELD_AGAIN,
             replacement: None,
+            room_at: None,
         }
     }
 
@@ -203,6 +206,7 @@ impl Group {
     /// §6.4.1: the owner is Active at once, everybody else listens.
     fn listen(&mut self, now: Instant, out: &mut Out<'_>) {
         let owner = self.effective_priority() == Priority::OWNER;
+        self.preempt_from = None;
         for election in &mut self.elections {
             election.listen(now, election.interval);
         }
@@ -216,6 +220,10 @@ impl Group {
 
     /// Lets time pass.
     pub(crate) fn tick(&mut self, now: Instant, out: &mut Out<'_>) {
+        if self.is_stopped() && self.room_at.take().is_some() {
+            self.replace(now, out);
+            out.replaced();
+        }
         self.addresses.requeue_due(now);
         if let Some(proxy) = &mut self.proxy {
             proxy.tick(now);
@@ -293,8 +301,14 @@ impl Group {
         self.enter(now, State::Init { listen_at: None }, why, out);
     }
 
+    /// Stops taking part for good.
+    pub(crate) fn quit(&mut self, now: Instant, why: &str, out: &mut Out<'_>) {
+        (self.replacement, self.room_at) = (None, None);
+        self.stop(now, why, out);
+    }
+
     /// Stops taking part, for good or to start anew with other settings.
-    pub(crate) fn stop(&mut self, now: Instant, why: &str, out: &mut Out<'_>) {
+    fn stop(&mut self, now: Instant, why: &str, out: &mut Out<'_>) {
         self.stopping = true;
         match self.state {
             State::Active => self.release(now, Then::Init, why.to_owned(), out),
@@ -345,8 +359,8 @@ impl Group {
                 out.push(Action::Proxy(id, order));
             }
         }
-        if self.is_stopped() && self.replacement.is_some() {
-            self.replace(now, out);
+        if self.is_stopped() && (self.retired || self.replacement.is_some()) {
+            self.room_at.get_or_insert(now);
         }
     }
 
@@ -431,7 +445,7 @@ impl Group {
         self.since = now;
         let want = self.state == State::Active;
         if self.addresses.wanted() != want {
-            self.addresses.set_wanted(want);
+            self.addresses.set_wanted(now, want);
         }
         let role = self.role();
         let kind = match role {
@@ -486,6 +500,7 @@ impl Group {
             }
         };
         let proxy = self.proxy.as_ref().and_then(Care::deadline);
-        [election, proxy, self.addresses.retry_at()].into_iter().flatten().min()
+        let room_at = self.room_at.filter(|_| self.is_stopped());
+        [election, proxy, self.addresses.retry_at(), room_at].into_iter().flatten().min()
     }
 }

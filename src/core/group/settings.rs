@@ -87,7 +87,6 @@ impl Group {
         if self.proxy.is_some() {
             out.push(Action::Proxy(self.id, ProxyOrder::Watch));
         }
-        out.replaced();
     }
 }
 
