@@ -3,13 +3,15 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::types::Instant;
+use crate::types::{Instant, Mac};
 use crate::wire::vrrp::ParseError;
 
 /// How long a sign lasts after it was last seen.
 pub(crate) const LASTS: Duration = Duration::from_mins(1);
-/// The least time between two lines about dropped packets.
+/// The least time between two lines about dropped packets; doubles while they go on.
 const DROPS_EVERY: Duration = Duration::from_secs(1);
+/// The longest such time.
+const DROPS_RARELY: Duration = Duration::from_mins(1);
 
 /// One kind of evidence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +69,9 @@ pub(crate) struct Signs {
     pub(crate) first: Sign,
     /// Another machine answers ARP or ND for an address held here.
     pub(crate) conflict: Sign,
+    pub(crate) conflict_with: Option<Mac>,
+    /// A peer advertises while this node is Active, and its packets are dropped.
+    pub(crate) split: Sign,
     /// The last reason a packet was dropped.
     pub(crate) dropped: Sign,
     pub(crate) dropped_for: Option<Dropped>,
@@ -109,15 +114,17 @@ impl Dropped {
     }
 }
 
-/// Bounds the lines about dropped packets to one a second.
+/// Bounds the lines about dropped packets: to one a second, and to fewer when they go on, so that
+/// they do not wash everything else out of the log.
 #[derive(Debug, Default)]
 pub(crate) struct DropLog {
     until: Option<Instant>,
+    pause: Duration,
     count: u64,
     last: Option<(u16, IpAddr, Dropped)>,
 }
 
-/// What to tell of the last second.
+/// What to tell since the last line.
 pub(crate) struct Drops {
     pub(crate) count: u64,
     pub(crate) group: u16,
@@ -138,18 +145,23 @@ impl DropLog {
         if self.until.is_none() { self.flush(now) } else { None }
     }
 
-    /// Ends a second; says what was dropped in it.
+    /// Ends a pause; says what was dropped in it.
     pub(crate) fn tick(&mut self, now: Instant) -> Option<Drops> {
         if self.until.is_none_or(|at| now < at) {
             return None;
         }
         self.until = None;
-        if self.count == 0 { None } else { self.flush(now) }
+        if self.count == 0 {
+            self.pause = Duration::ZERO;
+            return None;
+        }
+        self.flush(now)
     }
 
     fn flush(&mut self, now: Instant) -> Option<Drops> {
         let (group, from, why) = self.last.take()?;
-        self.until = Some(now + DROPS_EVERY);
+        self.pause = (self.pause * 2).clamp(DROPS_EVERY, DROPS_RARELY);
+        self.until = Some(now + self.pause);
         Some(Drops { count: std::mem::take(&mut self.count), group, from, why })
     }
 

@@ -16,7 +16,7 @@ use super::proxy::{Care, State};
 use super::signs::LASTS;
 use super::status::{
     AddressState, AddressStatus, Condition, ElectionStatus, GroupStatus, Heard, PeerKind,
-    PeerStatus, ProxyStatus, Role, Severity, Status,
+    PeerStatus, ProxyStatus, Role, Severity, Status, condition,
 };
 use super::{Node, why};
 
@@ -143,10 +143,6 @@ impl Node {
         let peer = self.peers.iter().find(|p| p.ip == heard.from);
         Some(peer.map_or_else(|| heard.from.to_string(), |p| p.name.clone()))
     }
-}
-
-fn condition(name: &str, severity: Severity, text: String, since: Instant) -> Condition {
-    Condition { name: name.to_owned(), severity, text, since }
 }
 
 fn peer_status(peer: &Peer, asking: bool) -> PeerStatus {
@@ -276,8 +272,8 @@ fn sign_conditions(
     add: &mut impl FnMut(&str, Severity, String, Instant),
 ) {
     let signs = &group.signs;
-    let rows: [(&str, Severity, _, &str); 9] = [
-        ("rival", Severity::Warn, signs.rival, "was Active at the same time and gave way"),
+    let rows: [(&str, Severity, _, &str); 8] = [
+        ("rival", Severity::Warn, signs.rival, "was Active at the same time"),
         (
             "foreign-router",
             Severity::Warn,
@@ -320,12 +316,19 @@ fn sign_conditions(
             signs.first,
             "does not advertise a link-local address first",
         ),
-        ("address-conflict", Severity::Warn, signs.conflict, "is also claimed by another machine"),
     ];
     for (name, severity, sign, text) in rows {
         if let Some(seen) = sign.now(now) {
             add(name, severity, format!("{} {text}", seen.from), seen.since);
         }
+    }
+    if let (Some(seen), Some(mac)) = (signs.conflict.now(now), signs.conflict_with) {
+        let text = format!("{} is also claimed by {mac}", seen.from);
+        add("address-conflict", Severity::Warn, text, seen.since);
+    }
+    if let Some(seen) = signs.split.now(now).filter(|_| group.is_active()) {
+        let text = format!("{} may hold the addresses as well: its adverts are dropped", seen.from);
+        add("two-holders", Severity::Error, text, seen.since);
     }
     if let (Some(seen), Some(why)) = (signs.dropped.now(now), signs.dropped_for) {
         add(

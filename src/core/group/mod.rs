@@ -50,6 +50,8 @@ pub(crate) struct Group {
     /// Where adverts go out, once known.
     pub(crate) port: Option<IfIndex>,
     pub(crate) retired: bool,
+    /// [`Group::deadline`] as of the last step that touched the group.
+    pub(crate) due: Option<Instant>,
     state: State,
     ready: Result<(), NotReady>,
     stopping: bool,
@@ -106,6 +108,7 @@ impl Group {
             why: "starting".to_owned(),
             port: None,
             retired: false,
+            due: None,
             state: State::Init { listen_at: None },
             ready: Err(NotReady::Opening("the interface".to_owned())),
             stopping: false,
@@ -199,7 +202,7 @@ impl Group {
         if self.config.start_delay.is_zero() {
             self.listen(now, out);
         } else {
-            self.why = format!("waiting {:?} after start", self.config.start_delay);
+            self.why = format!("waiting {} after start", why::span(self.config.start_delay));
         }
     }
 
@@ -402,7 +405,8 @@ impl Group {
             }
             (true, Some(since)) => {
                 self.unfit_since = None;
-                let text = format!("this host can serve again after {:?}", now.since(since));
+                let text =
+                    format!("this host can serve again after {}", why::span(now.since(since)));
                 self.note(now, Severity::Info, "fit", text, out);
             }
             (false, Some(_)) | (true, None) => {}
@@ -440,7 +444,6 @@ impl Group {
     // ---- helpers ----
 
     fn enter(&mut self, now: Instant, state: State, why: String, out: &mut Out<'_>) {
-        let was = self.role();
         self.state = state;
         self.since = now;
         let want = self.state == State::Active;
@@ -454,10 +457,8 @@ impl Group {
             Role::Active => "active",
             Role::Releasing => "releasing",
         };
-        let severity = match (was, role) {
-            (Role::Init | Role::Backup, Role::Init) => Severity::Warn,
-            (Role::Init | Role::Backup | Role::Active | Role::Releasing, _) => Severity::Info,
-        };
+        let fault = self.ready.is_err() && matches!(role, Role::Init | Role::Releasing);
+        let severity = if fault { Severity::Warn } else { Severity::Info };
         self.note(now, severity, kind, why.clone(), out);
         self.why = why;
     }
