@@ -186,9 +186,8 @@ impl Group {
         out: &mut Out<'_>,
     ) {
         let known = self.destinations.contains(&from);
-        // Nodes are configured by their IPv4 addresses; their link-local ones may be unknown.
-        let can_tell =
-            family == Family::V4 || self.destinations.iter().any(|d| Family::of(*d) == family);
+        // A node's link-local address is not in the file.
+        let can_tell = !matches!(from, IpAddr::V6(ip) if ip.is_unicast_link_local());
         if !known && can_tell && self.signs.foreign.see(now, from) {
             let text = format!(
                 "{from} advertises VRID {} but is neither a node nor a router of the file",

@@ -8,6 +8,8 @@ use crate::wire::vrrp::ParseError;
 
 /// How long a sign lasts after it was last seen.
 pub(crate) const LASTS: Duration = Duration::from_mins(1);
+/// The least time between two lines about one kind of evidence from different sources.
+const NEWS_EVERY: Duration = Duration::from_secs(1);
 /// The least time between two lines about dropped packets; doubles while they go on.
 const DROPS_EVERY: Duration = Duration::from_secs(1);
 /// The longest such time.
@@ -31,8 +33,11 @@ impl Sign {
     /// Records it; `true` if it is news.
     pub(crate) fn see(&mut self, now: Instant, from: IpAddr) -> bool {
         match &mut self.seen {
-            Some(seen) if now <= seen.last + LASTS && seen.from == from => {
-                seen.last = now;
+            Some(seen)
+                if now <= seen.last + LASTS
+                    && (seen.from == from || now < seen.since + NEWS_EVERY) =>
+            {
+                (seen.last, seen.from) = (now, from);
                 false
             }
             seen => {
@@ -167,5 +172,23 @@ impl DropLog {
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.until
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_that_take_turns_are_told_once_a_second() {
+        let mut sign = Sign::default();
+        let begin = Instant::from_nanos(1_000_000_000);
+        let source = |n: u8| IpAddr::from([192, 0, 2, n]);
+        let told = (0..3000_u64).filter(|ms| {
+            let now = begin + Duration::from_millis(*ms);
+            sign.see(now, source(u8::try_from(ms % 2).unwrap_or_default()))
+        });
+        assert_eq!(told.count(), 3);
+        assert_eq!(sign.now(begin + 3 * NEWS_EVERY).map(|s| s.from), Some(source(1)));
     }
 }
