@@ -270,10 +270,11 @@ impl Shell {
         let mut patience = EpollTimeout::NONE;
         for _ in 0..ROUNDS {
             let mut ready = [EpollEvent::empty(); READY];
-            // An interrupted wait is a short one.
-            let count = self.epoll.wait(&mut ready, patience).unwrap_or(0);
+            // A pause of the process interrupts the wait, which then says nothing of what is queued.
+            let waited = self.epoll.wait(&mut ready, patience);
+            let count = waited.unwrap_or(0);
             self.now = clock::now();
-            let mut more = count == READY;
+            let mut more = count == READY || waited.is_err();
             for event in ready.iter().take(count) {
                 if let Some(token) = Token::from_bits(event.data()) {
                     more |= self.hear(self.now, token, node, scratch);
