@@ -6,6 +6,8 @@ use std::time::Duration;
 use crate::types::{Instant, Mac};
 use crate::wire::vrrp::ParseError;
 
+use super::status::Severity;
+
 /// How long a sign lasts after it was last seen.
 pub(crate) const LASTS: Duration = Duration::from_mins(1);
 /// The least time between two lines about one kind of evidence from different sources.
@@ -80,6 +82,58 @@ pub(crate) struct Signs {
     /// The last reason a packet was dropped.
     pub(crate) dropped: Sign,
     pub(crate) dropped_for: Option<Dropped>,
+}
+
+impl Signs {
+    /// Those that need no more words than the address they came from, with the names of their
+    /// conditions.
+    pub(crate) fn named(&self) -> [(&'static str, Severity, Sign, &'static str); 8] {
+        [
+            ("rival", Severity::Warn, self.rival, "was Active at the same time"),
+            (
+                "foreign-router",
+                Severity::Warn,
+                self.foreign,
+                "advertises our VRID but is not in the file",
+            ),
+            (
+                "duplicate-node",
+                Severity::Error,
+                self.duplicate,
+                "is our own address, used by another machine",
+            ),
+            (
+                "two-owners",
+                Severity::Error,
+                self.owner,
+                "also says it owns the addresses (priority 255)",
+            ),
+            (
+                "equal-priority",
+                Severity::Warn,
+                self.equal,
+                "has our priority: addresses break the tie",
+            ),
+            (
+                "address-list-differs",
+                Severity::Warn,
+                self.list,
+                "advertises other addresses than this file",
+            ),
+            (
+                "interval-differs",
+                Severity::Info,
+                self.interval,
+                "advertises at another interval than this file",
+            ),
+            (
+                "no-link-local-first",
+                Severity::Info,
+                self.first,
+                "does not advertise a link-local address first",
+            ),
+        ]
+    }
 }
 
 /// Why a packet that named our virtual router was dropped.

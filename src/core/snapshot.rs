@@ -272,52 +272,7 @@ fn sign_conditions(
     add: &mut impl FnMut(&str, Severity, String, Instant),
 ) {
     let signs = &group.signs;
-    let rows: [(&str, Severity, _, &str); 8] = [
-        ("rival", Severity::Warn, signs.rival, "was Active at the same time"),
-        (
-            "foreign-router",
-            Severity::Warn,
-            signs.foreign,
-            "advertises our VRID but is not in the file",
-        ),
-        (
-            "duplicate-node",
-            Severity::Error,
-            signs.duplicate,
-            "is our own address, used by another machine",
-        ),
-        (
-            "two-owners",
-            Severity::Error,
-            signs.owner,
-            "also says it owns the addresses (priority 255)",
-        ),
-        (
-            "equal-priority",
-            Severity::Warn,
-            signs.equal,
-            "has our priority: addresses break the tie",
-        ),
-        (
-            "address-list-differs",
-            Severity::Warn,
-            signs.list,
-            "advertises other addresses than this file",
-        ),
-        (
-            "interval-differs",
-            Severity::Info,
-            signs.interval,
-            "advertises at another interval than this file",
-        ),
-        (
-            "no-link-local-first",
-            Severity::Info,
-            signs.first,
-            "does not advertise a link-local address first",
-        ),
-    ];
-    for (name, severity, sign, text) in rows {
+    for (name, severity, sign, text) in signs.named() {
         if let Some(seen) = sign.now(now) {
             add(name, severity, format!("{} {text}", seen.from), seen.since);
         }

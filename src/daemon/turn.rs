@@ -42,6 +42,8 @@ const PRIORITY: i32 = 50;
 const BUDGET: usize = 256;
 /// How long the kernel may be at one batch before that is worth saying.
 const BUSY: Duration = Duration::from_secs(1);
+/// A timer no later than this was not held up: no pause that matters can hide in it.
+const PROMPT: Duration = Duration::from_millis(2);
 /// Sources that one wait may report.
 const READY: usize = 32;
 /// What a window of packets may be: beyond, the sockets are left alone until it ends, and the
@@ -262,32 +264,34 @@ pub(super) fn run(
 impl Shell {
     /// Waits, hears everything that is queued, then lets time pass.
     ///
-    /// A source that may have more to tell is asked again before a timer is believed: a daemon
-    /// that was not run for a while hears its peers before it concludes that they were silent.
+    /// A timer that is late is believed only as of a moment after which nothing was queued: a
+    /// daemon that was not run for a while, wherever it was paused, hears its peers before it
+    /// concludes that they were silent.
     fn turn(&mut self, node: &mut Node, scratch: &mut Scratch) {
         self.arm(node.deadline());
         self.pause_in_flood();
         let mut patience = EpollTimeout::NONE;
         for _ in 0..ROUNDS {
             let mut ready = [EpollEvent::empty(); READY];
-            // A pause of the process interrupts the wait, which then says nothing of what is queued.
             let waited = self.epoll.wait(&mut ready, patience);
-            let count = waited.unwrap_or(0);
+            if waited == Ok(0) {
+                return self.step(self.now, Event::Tick, node, scratch);
+            }
             self.now = clock::now();
-            let mut more = count == READY || waited.is_err();
-            for event in ready.iter().take(count) {
+            // An interrupted wait says nothing of what is queued.
+            let mut more = !waited.is_ok_and(|count| count < READY);
+            for event in ready.iter().take(waited.unwrap_or(0)) {
                 if let Some(token) = Token::from_bits(event.data()) {
                     more |= self.hear(self.now, token, node, scratch);
                 }
             }
-            if !more {
-                break;
+            let Some(due) = node.deadline().filter(|at| self.now >= *at) else { return };
+            if !more && self.now < due + PROMPT {
+                return self.step(self.now, Event::Tick, node, scratch);
             }
             patience = EpollTimeout::ZERO;
         }
-        if node.deadline().is_some_and(|at| self.now >= at) {
-            self.step(self.now, Event::Tick, node, scratch);
-        }
+        self.step(self.now, Event::Tick, node, scratch);
     }
 
     /// Sets the timer to the deadline. Each advert heard moves it, and a system call for that is
