@@ -76,17 +76,30 @@ impl Capture {
 
     /// What tshark thinks of the frames so far; `preferences` as in `vrrp.v3_checksum_as_in_v2:TRUE`.
     pub fn tshark_verdicts(&self, path: &Path, preferences: &[&str]) -> Result<Vec<Verdict>> {
+        let rows = self.tshark_fields(path, preferences, &FIELDS)?;
+        Ok(rows.into_iter().map(Verdict::from_row).collect())
+    }
+
+    /// What tshark reads in the frames so far: a row for each frame, in it the value of each of
+    /// `fields`, which is empty where the frame has no such field.
+    pub fn tshark_fields(
+        &self,
+        path: &Path,
+        preferences: &[&str],
+        fields: &[&str],
+    ) -> Result<Vec<Vec<String>>> {
         self.write_pcap(path)?;
         let path = PathBuf::from(path);
         let file = path.to_string_lossy().into_owned();
         let mut argv = vec!["tshark", "-n", "-r", &file, "-T", "fields", "-E", "separator=/t"];
-        for field in FIELDS {
+        for field in fields {
             argv.extend(["-e", field]);
         }
         for preference in preferences {
             argv.extend(["-o", preference]);
         }
-        Ok(run::stdout(&argv)?.lines().map(Verdict::parse).collect())
+        let text = run::stdout(&argv)?;
+        Ok(text.lines().map(|line| line.split('\t').map(str::to_owned).collect()).collect())
     }
 }
 
@@ -115,9 +128,9 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    fn parse(line: &str) -> Self {
-        let mut fields = line.split('\t');
-        let mut next = || fields.next().unwrap_or_default().to_owned();
+    fn from_row(row: Vec<String>) -> Self {
+        let mut fields = row.into_iter();
+        let mut next = || fields.next().unwrap_or_default();
         Self {
             protocol: next(),
             vrrp_checksum: next().parse().ok(),

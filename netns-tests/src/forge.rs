@@ -115,7 +115,11 @@ impl ForgedAdvert {
 
     /// The whole frame.
     pub fn frame(&self) -> Vec<u8> {
-        let message = self.message();
+        self.frame_with(&self.message())
+    }
+
+    /// The frame with another VRRP message in it.
+    pub fn frame_with(&self, message: &[u8]) -> Vec<u8> {
         let length = u16::try_from(20 + message.len()).unwrap_or(u16::MAX);
         let mut header = vec![0x45, 0xc0];
         header.extend(length.to_be_bytes());

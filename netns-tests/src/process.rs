@@ -78,8 +78,10 @@ impl Proc {
 
     /// Kills it and everything it started; none of them can act on the death of another.
     pub fn kill_tree(&self) -> Result {
-        let tree = tree(self.pid());
+        let mut tree = tree(self.pid());
         signal_all(&tree, Signal::SIGSTOP);
+        // Children first: the kernel continues the stopped members of a group whose leader dies.
+        tree.reverse();
         signal_all(&tree, Signal::SIGKILL);
         Ok(())
     }

@@ -39,10 +39,7 @@ pub(crate) struct Slot {
     pub(crate) trouble: Option<Trouble>,
     pub(crate) restored: u64,
     retry_at: Option<Instant>,
-    /// A deletion was reported while it was being added: whose, and of what, is open.
-    doubt: bool,
-    /// Until when an event of a deletion may be that of our own.
-    echo_until: Option<Instant>,
+    echo: Echo,
     window: Instant,
     in_window: u32,
     round: Option<Round>,
@@ -52,6 +49,17 @@ pub(crate) struct Slot {
 pub(crate) enum Op {
     Add,
     Del,
+}
+
+/// Whether the event of a deletion may be the late one of our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Echo {
+    /// It is somebody else's.
+    None,
+    /// It may be, until then.
+    Until(Instant),
+    /// One came while the address was being added: whose, and of what, is open.
+    Doubt,
 }
 
 /// What is wrong with an address.
@@ -84,8 +92,7 @@ impl Slot {
             trouble: None,
             restored: 0,
             retry_at: None,
-            doubt: false,
-            echo_until: None,
+            echo: Echo::None,
             window: Instant::BOOT,
             in_window: 0,
             round: None,
@@ -297,7 +304,7 @@ impl Addresses {
         slot.set_pending(None, tally);
         match (op, result) {
             // Asked for again, which does no harm if it is there.
-            (Op::Add, Ok(())) if std::mem::take(&mut slot.doubt) => {}
+            (Op::Add, Ok(())) if slot.echo == Echo::Doubt => slot.echo = Echo::None,
             (Op::Add, Ok(())) => {
                 slot.set_have(true, tally);
                 slot.set_trouble(None, tally);
@@ -309,7 +316,7 @@ impl Addresses {
             (Op::Del, Ok(())) => {
                 slot.set_have(false, tally);
                 slot.set_trouble(None, tally);
-                slot.echo_until = Some(now + ECHO);
+                slot.echo = Echo::Until(now + ECHO);
             }
             (Op::Add, Err(why)) => {
                 slot.set_trouble(Some(Trouble::NotAdded(why)), tally);
@@ -355,14 +362,17 @@ impl Addresses {
             return Meaning::Expected;
         }
         if !slot.have || slot.pending == Some(Op::Del) {
-            slot.doubt |= slot.pending == Some(Op::Add);
+            if slot.pending == Some(Op::Add) {
+                slot.echo = Echo::Doubt;
+            }
             return Meaning::Expected;
         }
         slot.set_have(false, tally);
         todo.push_back(ix);
         // The late event of our own deletion says nothing about the address that was added
         // since: it is asked for again, which does no harm if it is there.
-        let echo = slot.echo_until.take().is_some_and(|until| now < until);
+        let echo = matches!(slot.echo, Echo::Until(until) if now < until);
+        slot.echo = Echo::None;
         if echo || !*want || slot.retired {
             return Meaning::Expected;
         }
@@ -387,7 +397,7 @@ impl Addresses {
             slot.set_have(false, &mut self.tally);
             slot.set_pending(None, &mut self.tally);
             slot.set_trouble(None, &mut self.tally);
-            slot.echo_until = None;
+            slot.echo = Echo::None;
         }
     }
 

@@ -152,11 +152,7 @@ impl Election {
         self.timer = Timer::Off;
     }
 
-    /// Whether the Active router has been silent for `Active_Down_Interval`.
-    pub(crate) fn is_down(&self, now: Instant, own: Priority) -> bool {
-        self.down_at(own).is_some_and(|at| now >= at)
-    }
-
+    /// When the Active router has been silent for `Active_Down_Interval`.
     pub(crate) fn down_at(&self, own: Priority) -> Option<Instant> {
         match self.timer {
             Timer::Down { from, only_skew: true } => {

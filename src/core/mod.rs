@@ -239,7 +239,7 @@ impl Node {
     pub fn deadline(&self) -> Option<Instant> {
         let paced =
             if self.pace.used >= PACE { self.pace.opened + PACE_WINDOW } else { Instant::BOOT };
-        let groups = self.groups.values().filter_map(Group::deadline).min();
+        let groups = self.groups.values().filter_map(|g| g.due).min();
         let announce = self.groups.values().filter_map(|g| g.addresses.announce_at()).min();
         [
             groups,
@@ -344,14 +344,18 @@ impl Node {
     }
 
     /// What follows every event, for the groups it may have touched.
-    fn finish(&mut self, now: Instant, touched: RangeInclusive<u16>, out: &mut Vec<Action>) {
+    fn finish(&mut self, now: Instant, mut touched: RangeInclusive<u16>, out: &mut Vec<Action>) {
         if self.stale && !self.resyncing {
             self.stale = false;
             self.refresh(now, out);
+            touched = EVERY_GROUP;
         }
         self.reconcile(now, touched.clone(), out);
-        self.announce(now, touched, out);
+        self.announce(now, touched.clone(), out);
         self.ask_peers(now, out);
+        for (_, group) in self.groups.range_mut(touched) {
+            group.due = group.deadline();
+        }
         if self.stop_by.is_some() && !self.exited && self.groups.values().all(Group::is_stopped) {
             self.exited = true;
             self.stop_by = None;
@@ -392,7 +396,7 @@ impl Node {
                 }
             }
             for text in lost {
-                self.parts(out).1.note(now, Severity::Warn, None, "peer-lost", text);
+                self.parts(out).1.note(now, Severity::Warn, None, "peer-unreachable", text);
             }
         }
     }

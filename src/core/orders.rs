@@ -114,6 +114,7 @@ impl Node {
             priority: config.priorities.get(self.me).copied().unwrap_or(Priority::DEFAULT),
             password: secrets.0.get(ix).copied().flatten(),
             destinations,
+            rank: u32::try_from(self.me).unwrap_or(u32::MAX),
             config,
         }
     }

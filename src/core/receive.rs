@@ -88,12 +88,16 @@ impl Node {
         }
         let Some(peer) = self.peers.iter_mut().find(|p| p.ip == ip) else { return };
         let change = peer.answered(now, mac);
-        if change != Change::Returned {
-            return;
-        }
-        let text = format!("{} ({ip}) answers again; announcing again", peer.name);
+        let name = match change {
+            Change::None | Change::Found | Change::Lost => return,
+            Change::Blinked => None,
+            Change::Returned => Some(peer.name.clone()),
+        };
         let (groups, mut out) = self.parts(out);
-        out.note(now, Severity::Info, None, "peer-returned", text);
+        if let Some(name) = name {
+            let text = format!("{name} ({ip}) answers again; announcing again");
+            out.note(now, Severity::Info, None, "peer-returned", text);
+        }
         for group in groups.values_mut().filter(|g| g.is_active() && g.port == Some(ifindex)) {
             group.assert(now, &mut out);
         }
@@ -121,6 +125,15 @@ impl Group {
                 self.count(family, why);
                 self.signs.dropped.see(now, meta.src);
                 self.signs.dropped_for = Some(why);
+                let peer = self.destinations.contains(&meta.src);
+                if peer && self.is_active() && self.signs.split.see(now, meta.src) {
+                    let text = format!(
+                        "{} advertises too, but its packets are dropped ({why}): it may hold the \
+                         addresses as well",
+                        out.name(meta.src)
+                    );
+                    self.note(now, Severity::Error, "two-holders", text, out);
+                }
                 Err(why)
             }
         }
@@ -173,9 +186,8 @@ impl Group {
         out: &mut Out<'_>,
     ) {
         let known = self.destinations.contains(&from);
-        // Nodes are configured by their IPv4 addresses; their link-local ones may be unknown.
-        let can_tell =
-            family == Family::V4 || self.destinations.iter().any(|d| Family::of(*d) == family);
+        // A node's link-local address is not in the file.
+        let can_tell = !matches!(from, IpAddr::V6(ip) if ip.is_unicast_link_local());
         if !known && can_tell && self.signs.foreign.see(now, from) {
             let text = format!(
                 "{from} advertises VRID {} but is neither a node nor a router of the file",
@@ -245,6 +257,7 @@ impl Group {
         if !self.is_active() || !held {
             return;
         }
+        self.signs.conflict_with = Some(mac);
         if self.signs.conflict.see(now, ip) {
             let text = format!("{mac} claims {ip}, which is held here; announcing again");
             self.note(now, Severity::Warn, "address-conflict", text, out);

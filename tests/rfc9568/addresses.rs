@@ -93,7 +93,7 @@ fn row_92_an_address_that_cannot_be_added_is_not_announced() {
 #[test]
 fn a_host_that_cannot_have_an_address_does_not_flap() {
     let mut rig = Rig::new("");
-    let all = refusing(&mut rig, Duration::from_secs(60));
+    let all = refusing(&mut rig, Duration::from_mins(1));
     assert!((2..=5).contains(&times_active(&all)), "{}", times_active(&all));
     let mut rig = Rig::new("preempt = true");
     refusing(&mut rig, ms(400));

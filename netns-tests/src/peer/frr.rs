@@ -55,8 +55,10 @@ impl Frr {
         let dir = host.dir().join("frr");
         open_up(&dir)?;
         let dir = dir.to_string_lossy().into_owned();
-        let zebra = daemon(host, "zebra", &zebra_conf, &dir)?;
         let api = format!("{dir}/zserv.api");
+        // That of a predecessor would be taken for the new one's; usually there is none.
+        let _ = std::fs::remove_file(&api);
+        let zebra = daemon(host, "zebra", &zebra_conf, &dir)?;
         wait_until("zebra's socket", Duration::from_secs(5), || Ok(Path::new(&api).exists()))?;
         let vrrpd = daemon(host, "vrrpd", &vrrpd_conf, &dir)?;
         Ok(Self { vrrpd, zebra, dir, namespace: host.namespace().to_owned() })

@@ -27,6 +27,8 @@ pub(crate) use settings::{Settings, spec};
 
 /// How long giving up waits for the kernel to remove the addresses before it goes on without.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
+/// Between two unfit nodes that would take over at the same time.
+const STAGGER: Duration = Duration::from_millis(5);
 /// The first pause between two attempts of an unfit holder to find a better one; doubles.
 const YIELD_AGAIN: Duration = Duration::from_secs(10);
 /// The longest such pause.
@@ -50,6 +52,10 @@ pub(crate) struct Group {
     /// Where adverts go out, once known.
     pub(crate) port: Option<IfIndex>,
     pub(crate) retired: bool,
+    /// How much later than the first node of the file this one takes over when unfit.
+    stagger: Duration,
+    /// [`Group::deadline`] as of the last step that touched the group.
+    pub(crate) due: Option<Instant>,
     state: State,
     ready: Result<(), NotReady>,
     stopping: bool,
@@ -88,7 +94,8 @@ enum Then {
 
 impl Group {
     pub(crate) fn new(now: Instant, id: u16, settings: Settings) -> Self {
-        let Settings { config, priority, password, destinations } = settings;
+        let Settings { config, priority, password, destinations, rank } = settings;
+        let stagger = STAGGER * rank;
         let proxy = config.proxy.clone().map(|p| Care::new(now, p));
         let elections =
             config.families().map(|f| settings::election(&config, password, f)).collect();
@@ -106,6 +113,8 @@ impl Group {
             why: "starting".to_owned(),
             port: None,
             retired: false,
+            stagger,
+            due: None,
             state: State::Init { listen_at: None },
             ready: Err(NotReady::Opening("the interface".to_owned())),
             stopping: false,
@@ -199,7 +208,7 @@ impl Group {
         if self.config.start_delay.is_zero() {
             self.listen(now, out);
         } else {
-            self.why = format!("waiting {:?} after start", self.config.start_delay);
+            self.why = format!("waiting {} after start", why::span(self.config.start_delay));
         }
     }
 
@@ -241,7 +250,7 @@ impl Group {
 
     fn tick_backup(&mut self, now: Instant, out: &mut Out<'_>) {
         let own = self.effective_priority();
-        if self.elections.iter().all(|e| e.is_down(now, own)) {
+        if self.down_at(own).is_some_and(|at| now >= at) {
             let heard = self.elections.iter().filter_map(|e| e.heard);
             let heard = heard.max_by_key(|h| (out.knows(h.from), h.at));
             let lately = |h: &Heard| now <= h.at + 2 * self.elections[0].learned.duration();
@@ -249,6 +258,13 @@ impl Group {
             let text = why::takeover(now, own, heard, alive, out);
             self.take(now, text, out);
         }
+    }
+
+    /// When a Backup takes over: all elections must be down, so the last one decides. Nodes that
+    /// are unfit have the same priority, and take over in the order of the file.
+    fn down_at(&self, own: Priority) -> Option<Instant> {
+        let last = self.elections.iter().filter_map(|e| e.down_at(own)).max()?;
+        Some(if own == Priority::LEAST { last + self.stagger } else { last })
     }
 
     fn tick_adverts(&mut self, now: Instant, out: &mut Out<'_>) {
@@ -402,7 +418,8 @@ impl Group {
             }
             (true, Some(since)) => {
                 self.unfit_since = None;
-                let text = format!("this host can serve again after {:?}", now.since(since));
+                let text =
+                    format!("this host can serve again after {}", why::span(now.since(since)));
                 self.note(now, Severity::Info, "fit", text, out);
             }
             (false, Some(_)) | (true, None) => {}
@@ -440,7 +457,6 @@ impl Group {
     // ---- helpers ----
 
     fn enter(&mut self, now: Instant, state: State, why: String, out: &mut Out<'_>) {
-        let was = self.role();
         self.state = state;
         self.since = now;
         let want = self.state == State::Active;
@@ -454,10 +470,8 @@ impl Group {
             Role::Active => "active",
             Role::Releasing => "releasing",
         };
-        let severity = match (was, role) {
-            (Role::Init | Role::Backup, Role::Init) => Severity::Warn,
-            (Role::Init | Role::Backup | Role::Active | Role::Releasing, _) => Severity::Info,
-        };
+        let fault = self.ready.is_err() && matches!(role, Role::Init | Role::Releasing);
+        let severity = if fault { Severity::Warn } else { Severity::Info };
         self.note(now, severity, kind, why.clone(), out);
         self.why = why;
     }
@@ -489,8 +503,7 @@ impl Group {
         let own = self.effective_priority();
         let election = match &self.state {
             State::Init { listen_at } => *listen_at,
-            // All must be down: the last one decides.
-            State::Backup => self.elections.iter().filter_map(|e| e.down_at(own)).max(),
+            State::Backup => self.down_at(own),
             State::Active => {
                 let yield_at = self.yield_at.filter(|_| !self.is_fit());
                 self.elections.iter().filter_map(Election::advert_at).chain(yield_at).min()
