@@ -41,7 +41,7 @@ fn loses_and_regains(
     let (mut one, mut two) = cluster.start(GROUPS, GROUP)?;
     let at = lose(&cluster.hap1)?;
     wait_condition(&one, condition, SECOND)?;
-    assert_eq!(one.role(GROUP)?, "init");
+    one.wait_role(GROUP, "init", SECOND)?;
     two.wait_role(GROUP, "active", 3 * SECOND)?;
     for vip in BOTH {
         let moved = cluster.watch.wait_holders(ip(vip), &["hap2"], SECOND)?;
