@@ -57,12 +57,15 @@ fn take_over(label: &str, group: &str, addresses: &[IpAddr], source: &str) -> Re
     let config = format!("{NODES}{group}");
     let mut one = Vipd::start(&cluster.hap1, &config)?;
     one.wait_role("many", "active", 5 * SECOND)?;
+    let wanted_ips: BTreeSet<IpAddr> = addresses.iter().copied().collect();
     let present = |at: Stamp, host: &str| {
         let events = cluster.watch.events();
-        let of = events.into_iter().filter(|e| e.at >= at && e.host == host && e.added);
+        let of = events
+            .into_iter()
+            .filter(|e| e.at >= at && e.host == host && e.added && wanted_ips.contains(&e.ip));
         let times: Vec<(IpAddr, Stamp)> = of.map(|e| (e.ip, e.at)).collect();
         let ips: BTreeSet<IpAddr> = times.iter().map(|(ip, _)| *ip).collect();
-        (addresses.iter().all(|ip| ips.contains(ip)), times.last().map(|(_, at)| *at))
+        (ips == wanted_ips, times.last().map(|(_, at)| *at))
     };
     let start = Stamp::default();
     wait_until("all addresses on hap1", 30 * SECOND, || Ok(present(start, "hap1").0))?;
@@ -78,8 +81,11 @@ fn take_over(label: &str, group: &str, addresses: &[IpAddr], source: &str) -> Re
     wait_until("the announcement of all", 30 * SECOND, || {
         Ok(announced(&capture.frames(), &mac).len() >= addresses.len())
     })?;
-    // The schedule of announcements goes on for 3 s.
+    // The schedule of announcements goes on for 3 s; then the operator has business of his own.
     pause(3500 * MS);
+    let others = |n| format!("addr add 10.35.0.{n}/32 dev lo\naddr del 10.35.0.{n}/32 dev lo\n");
+    cluster.hap2.ip(&(1..=100).map(others).collect::<String>())?;
+    pause(500 * MS);
     assert_eq!(two.role("many")?, "active");
     let kernel: BTreeSet<IpAddr> = cluster.hap2.addresses()?.into_iter().collect();
     assert!(addresses.iter().all(|ip| kernel.contains(ip)));

@@ -4,7 +4,7 @@
 //! One request at a time is out for an address; whatever is wanted meanwhile is seen when its
 //! answer comes. So a kernel that answers late, or twice, changes nothing but the time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -175,7 +175,8 @@ pub(crate) struct Addresses {
     want: bool,
     tally: Tally,
     todo: VecDeque<u16>,
-    announce_at: Option<Instant>,
+    /// When which address is to be announced; one whose round has another time is out of date.
+    due: BTreeSet<(Instant, u16)>,
     forgive_at: Option<Instant>,
 }
 
@@ -225,24 +226,30 @@ impl Addresses {
     ) -> usize {
         let mut found = 0;
         self.configured = wanted.len();
-        for slot in &mut self.slots {
-            slot.retired = !wanted.iter().any(|(spec, _)| *spec == slot.spec);
+        let specs: BTreeMap<IpAddr, &AddressSpec> =
+            wanted.iter().map(|(spec, _)| (spec.ip, spec)).collect();
+        let (mut kept, mut vacant) = (BTreeMap::new(), Vec::new());
+        for (ix, slot) in self.slots.iter_mut().enumerate() {
+            slot.retired = specs.get(&slot.spec.ip).is_none_or(|spec| **spec != slot.spec);
+            if !slot.retired {
+                kept.insert(slot.spec.ip, ix);
+            } else if !slot.have && slot.pending.is_none() {
+                vacant.push(ix);
+            }
         }
         for (spec, advertise) in wanted {
-            if let Some(slot) = self.slots.iter_mut().find(|s| s.spec == spec) {
-                slot.advertise = advertise;
+            if let Some(ix) = kept.get(&spec.ip) {
+                self.slots[*ix].advertise = advertise;
                 continue;
             }
             let mut new = Slot::new(spec, advertise);
             let here = exists(&new.spec);
             found += usize::from(here);
             new.set_have(here, &mut self.tally);
-            let vacant =
-                self.slots.iter_mut().find(|s| s.retired && !s.have && s.pending.is_none());
-            match vacant {
-                Some(slot) => {
-                    slot.set_trouble(None, &mut self.tally);
-                    *slot = new;
+            match vacant.pop() {
+                Some(ix) => {
+                    self.slots[ix].set_trouble(None, &mut self.tally);
+                    self.slots[ix] = new;
                 }
                 None => self.slots.push(new),
             }
@@ -289,7 +296,7 @@ impl Addresses {
         spec: &AddressSpec,
         result: Result<(), Failure>,
     ) {
-        let Self { slots, want, tally, todo, announce_at, .. } = self;
+        let Self { slots, want, tally, todo, due, .. } = self;
         let Some(slot) = slots.get_mut(usize::from(ix)) else { return };
         if slot.pending != Some(op) || slot.spec != *spec {
             return;
@@ -303,7 +310,7 @@ impl Addresses {
                 slot.set_trouble(None, tally);
                 if *want && !slot.retired {
                     slot.begin_round(now);
-                    *announce_at = Some(now);
+                    due.insert((now, ix));
                 }
             }
             (Op::Del, Ok(())) => {
@@ -325,7 +332,7 @@ impl Addresses {
 
     /// The kernel has it.
     pub(crate) fn seen(&mut self, now: Instant, ix: u16, address: &KernelAddress) -> Meaning {
-        let Self { slots, want, tally, todo, announce_at, .. } = self;
+        let Self { slots, want, tally, todo, due, .. } = self;
         let Some(slot) = slots.get_mut(usize::from(ix)) else { return Meaning::Expected };
         if slot.spec.index != address.index || slot.have || slot.pending.is_some() {
             return Meaning::Expected;
@@ -335,7 +342,7 @@ impl Addresses {
         if *want && !slot.retired {
             slot.set_trouble(None, tally);
             slot.begin_round(now);
-            *announce_at = Some(now);
+            due.insert((now, ix));
             return Meaning::Arrived;
         }
         Meaning::Expected
@@ -407,12 +414,12 @@ impl Addresses {
         if !self.want {
             return;
         }
-        for slot in self.slots.iter_mut().filter(|s| s.have && !s.retired) {
+        for (ix, slot) in (0..).zip(&mut self.slots).filter(|(_, s)| s.have && !s.retired) {
             if slot.round.is_none_or(|r| now >= r.began + FRESH_ROUND) {
                 slot.begin_round(now);
+                self.due.insert((now, ix));
             }
         }
-        self.announce_at = Some(now);
     }
 
     /// Announces what is due, as long as `allowance` lasts.
@@ -423,28 +430,26 @@ impl Addresses {
         allowance: &mut u32,
         out: &mut Vec<Action>,
     ) {
-        if self.announce_at.is_none_or(|at| now < at) {
-            return;
-        }
-        let mut next: Option<Instant> = None;
-        for slot in self.slots.iter_mut().filter(|s| s.have && !s.retired) {
-            let Some(round) = &mut slot.round else { continue };
-            if round.due <= now && *allowance > 0 {
-                *allowance -= 1;
-                out.push(Action::Announce { ifindex: slot.spec.index, ip: slot.spec.ip });
-                if !round.advance(now, schedule) {
-                    slot.round = None;
-                    continue;
-                }
+        while *allowance > 0
+            && let Some(&(at, ix)) = self.due.first()
+            && at <= now
+        {
+            self.due.pop_first();
+            let slot = self.slots.get_mut(usize::from(ix)).filter(|s| s.have && !s.retired);
+            let Some(slot) = slot else { continue };
+            let Some(round) = slot.round.as_mut().filter(|r| r.due == at) else { continue };
+            *allowance -= 1;
+            out.push(Action::Announce { ifindex: slot.spec.index, ip: slot.spec.ip });
+            if round.advance(now, schedule) {
+                self.due.insert((round.due, ix));
+            } else {
+                slot.round = None;
             }
-            let due = round.due;
-            next = Some(next.map_or(due, |n| n.min(due)));
         }
-        self.announce_at = next;
     }
 
     pub(crate) fn announce_at(&self) -> Option<Instant> {
-        self.announce_at
+        self.due.first().map(|(at, _)| *at)
     }
 
     /// Queues the requests whose time to be repeated has come.
