@@ -32,6 +32,9 @@ pub struct AddressEvent {
     pub mark: u8,
 }
 
+/// The real-time priority at which the kernel's messages are read.
+const PRIORITY: i32 = 90;
+
 /// Follows the addresses of hosts.
 #[derive(Debug, Default)]
 pub struct Watch {
@@ -62,6 +65,9 @@ impl Watch {
         }
         let events = Arc::clone(&self.events);
         let worker = Worker::start("watch", move |stop| {
+            // Before any daemon that is also real-time, or its stamps would be late. Without the
+            // right to it they are.
+            let _ = vipd::io::realtime::enter(PRIORITY);
             let mut buffer = vec![0; 1 << 16];
             while stop.wait([socket.as_fd()], None).is_some() {
                 while let Ok(n) = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
