@@ -1,6 +1,8 @@
 //! What becomes of a holder whose interface, carrier or own address goes, and of one whose kernel
 //! has more to tell than it can hear.
 
+#![allow(clippy::print_stdout, reason = "figures are for whoever runs it")]
+
 use std::net::IpAddr;
 use std::time::Duration;
 
