@@ -156,9 +156,8 @@ fn a_start_delay_begins_with_the_carrier() -> Result {
 /// Ten thousand addresses that come and go on an interface that is none of the daemon's business.
 fn burst() -> String {
     let address = |n: u32| format!("10.1.{}.{}/32", n / 250, n % 250 + 1);
-    (0..10_000)
-        .map(|n| format!("addr add {0} dev eth1\naddr del {0} dev eth1\n", address(n)))
-        .collect()
+    let both = |n| format!("addr add {0} dev eth1\naddr del {0} dev eth1\n", address(n));
+    (0..10_000).map(both).collect::<Vec<_>>().concat()
 }
 
 #[test]
