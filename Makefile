@@ -19,7 +19,7 @@ confdir = $(DESTDIR)/etc/vipd
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help deps root cargo build release demo test test-unit test-netns test-slow bench fuzz lint install clean
+.PHONY: help deps root cargo build release demo test test-unit test-netns test-fuzz test-slow bench fuzz lint install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -44,7 +44,7 @@ release: cargo
 demo: root cargo deps release ## three load balancers in namespaces, failed in several ways (root)
 	@target/release/demo
 
-test: root cargo deps test-unit test-netns ## everything but what takes minutes (root)
+test: root cargo deps test-unit test-netns test-fuzz ## everything but what takes minutes (root)
 
 test-unit: cargo
 	@$(CARGO) test --locked --package vipd
@@ -52,6 +52,10 @@ test-unit: cargo
 # One at a time: these tests measure time, and every daemon of theirs is real.
 test-netns: root cargo build
 	@$(CARGO) test --locked --package netns-tests -- --test-threads=1
+
+# Long enough to find what a parser forgot yesterday; `make fuzz` looks longer.
+test-fuzz: cargo
+	@fuzz/run.sh 5
 
 test-slow: root cargo deps build ## also the tests that take minutes (root)
 	@$(CARGO) test --locked --package vipd -- --include-ignored
@@ -82,6 +86,8 @@ install: ## binaries, unit, example, manual; DESTDIR and PREFIX are obeyed; make
 	$(BUILD)/vipctl completions bash vipd >$(bashdir)/vipd
 	install -Dm644 conf/vipd.toml $(docdir)/examples/vipd.toml
 	install -Dm644 conf/minimal.toml $(docdir)/examples/minimal.toml
+	install -Dm644 -t $(docdir) docs/*.md README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE
+	install -Dm644 conf/vipd.schema.json $(DESTDIR)$(PREFIX)/share/vipd/vipd.schema.json
 	install -d $(confdir)
 
 clean: ## what cargo built

@@ -23,6 +23,8 @@ for hex in $(grep -o '_hex": "[0-9a-f]*"' ../tests/golden/vrrp.json | cut -d'"' 
     n=$((n + 1))
 done
 [ "$n" -gt 0 ]
+# And every configuration there is, good or broken.
+cp ../conf/*.toml ../tests/config/*.toml "$seeds"
 
 for source in fuzz_targets/*.rs; do
     target=$(basename "$source" .rs)

@@ -40,7 +40,7 @@ async fn a_table_without_colours_in_a_pipe() {
     assert_eq!((code, err.as_str()), (0, ""));
     assert!(out.starts_with("cluster lb, node hap1, up 16m 40s, "), "{out}");
     assert!(out.contains("\npostgres  Active  this node  120   192.168.34.85/24"), "{out}");
-    assert!(out.contains("docs/operations.md#never-heard-peer"), "{out}");
+    assert!(out.contains("/usr/share/doc/vipd/operations.md#never-heard-peer"), "{out}");
     assert!(!out.contains('\x1b') && out.lines().all(|l| l.len() <= 100), "{out}");
     let (_, out, _) = run(&daemon, &["status", "--color", "always"]).await;
     assert!(out.contains("\x1b[1;32mActive\x1b[0m"), "{out}");

@@ -32,6 +32,7 @@
 mod capture;
 mod census;
 pub mod clock;
+pub mod cluster;
 mod echo;
 mod error;
 mod forge;

@@ -28,6 +28,8 @@ pub struct AddressEvent {
     pub ip: IpAddr,
     /// Whether it came; otherwise it went.
     pub added: bool,
+    /// The mark of who added it (`IFA_PROTO`); 0 if there is none or it is not known.
+    pub mark: u8,
 }
 
 /// The real-time priority at which the kernel's messages are read.
@@ -58,6 +60,7 @@ impl Watch {
                 host: name.clone(),
                 ip,
                 added: true,
+                mark: 0,
             });
         }
         let events = Arc::clone(&self.events);
@@ -70,14 +73,9 @@ impl Watch {
                 while let Ok(n) = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
                     let at = Stamp::now();
                     let mut events = events.lock().unwrap_or_else(PoisonError::into_inner);
-                    events.extend(
-                        changes(&buffer[..n]).into_iter().map(|(added, ip)| AddressEvent {
-                            at,
-                            host: name.clone(),
-                            ip,
-                            added,
-                        }),
-                    );
+                    events.extend(changes(&buffer[..n]).into_iter().map(|(added, ip, mark)| {
+                        AddressEvent { at, host: name.clone(), ip, added, mark }
+                    }));
                 }
             }
         })?;
@@ -172,8 +170,8 @@ fn listen() -> nix::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// The address changes in a buffer of netlink messages: whether it came, and which.
-fn changes(mut buffer: &[u8]) -> Vec<(bool, IpAddr)> {
+/// The address changes in a buffer of netlink messages: whether it came, which, and its mark.
+fn changes(mut buffer: &[u8]) -> Vec<(bool, IpAddr, u8)> {
     let mut found = Vec::new();
     while let Some(length) = word(buffer, 0).map(|n| n as usize).filter(|n| *n >= 16) {
         let Some(message) = buffer.get(..length) else { break };
@@ -182,27 +180,31 @@ fn changes(mut buffer: &[u8]) -> Vec<(bool, IpAddr)> {
             Some(libc::RTM_DELADDR) => Some(false),
             _ => None,
         };
-        let ip = address(message.get(16..).unwrap_or_default());
-        found.extend(added.zip(ip));
+        let address = address(message.get(16..).unwrap_or_default());
+        found.extend(added.zip(address).map(|(added, (ip, mark))| (added, ip, mark)));
         buffer = buffer.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     found
 }
 
-/// The address of an `ifaddrmsg`: `IFA_LOCAL` where there is one, else `IFA_ADDRESS`.
-fn address(message: &[u8]) -> Option<IpAddr> {
+/// Who added an address; in Linux since 5.18.
+const IFA_PROTO: u16 = 11;
+
+/// The address of an `ifaddrmsg`, `IFA_LOCAL` where there is one, else `IFA_ADDRESS`; its mark.
+fn address(message: &[u8]) -> Option<(IpAddr, u8)> {
     let mut attributes = message.get(8..)?;
-    let (mut own, mut other) = (None, None);
+    let (mut own, mut other, mut mark) = (None, None, 0);
     while let Some(length) = half(attributes, 0).map(usize::from).filter(|n| *n >= 4) {
         let value = attributes.get(4..length)?;
         match half(attributes, 2) {
             Some(libc::IFA_LOCAL) => own = ip(value),
             Some(libc::IFA_ADDRESS) => other = ip(value),
+            Some(IFA_PROTO) => mark = value.first().copied().unwrap_or_default(),
             _ => {}
         }
         attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
-    own.or(other)
+    Some((own.or(other)?, mark))
 }
 
 fn ip(bytes: &[u8]) -> Option<IpAddr> {

@@ -4,7 +4,7 @@
 //! One request at a time is out for an address; whatever is wanted meanwhile is seen when its
 //! answer comes. So a kernel that answers late, or twice, changes nothing but the time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -15,6 +15,8 @@ use super::event::{Action, AddressSpec, Failure, KernelAddress, Task};
 
 /// How long to wait before a refused request is repeated.
 const RETRY: Duration = Duration::from_secs(1);
+/// How long an address that could not be had counts against this host once it is not wanted.
+const FORGIVEN: Duration = Duration::from_secs(30);
 /// The window of the limit on restorations.
 const RESTORE_WINDOW: Duration = Duration::from_mins(1);
 /// How late the event of a deletion may come after its answer.
@@ -37,10 +39,7 @@ pub(crate) struct Slot {
     pub(crate) trouble: Option<Trouble>,
     pub(crate) restored: u64,
     retry_at: Option<Instant>,
-    /// A deletion was reported while it was being added: whose, and of what, is open.
-    doubt: bool,
-    /// Until when an event of a deletion may be that of our own.
-    echo_until: Option<Instant>,
+    echo: Echo,
     window: Instant,
     in_window: u32,
     round: Option<Round>,
@@ -50,6 +49,17 @@ pub(crate) struct Slot {
 pub(crate) enum Op {
     Add,
     Del,
+}
+
+/// Whether the event of a deletion may be the late one of our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Echo {
+    /// It is somebody else's.
+    None,
+    /// It may be, until then.
+    Until(Instant),
+    /// One came while the address was being added: whose, and of what, is open.
+    Doubt,
 }
 
 /// What is wrong with an address.
@@ -82,8 +92,7 @@ impl Slot {
             trouble: None,
             restored: 0,
             retry_at: None,
-            doubt: false,
-            echo_until: None,
+            echo: Echo::None,
             window: Instant::BOOT,
             in_window: 0,
             round: None,
@@ -166,7 +175,9 @@ pub(crate) struct Addresses {
     want: bool,
     tally: Tally,
     todo: VecDeque<u16>,
-    announce_at: Option<Instant>,
+    /// When which address is to be announced; one whose round has another time is out of date.
+    due: BTreeSet<(Instant, u16)>,
+    forgive_at: Option<Instant>,
 }
 
 impl Addresses {
@@ -178,12 +189,16 @@ impl Addresses {
         self.want
     }
 
-    /// Changes what is wanted of all of them.
-    pub(crate) fn set_wanted(&mut self, want: bool) {
+    /// Changes what is wanted of all of them. What could not be had stays a trouble for a while,
+    /// so that this host does not at once claim again what it gave up for it.
+    pub(crate) fn set_wanted(&mut self, now: Instant, want: bool) {
         self.want = want;
+        self.forgive_at = if want { None } else { Some(now + FORGIVEN) };
         for slot in &mut self.slots {
             slot.retry_at = None;
-            slot.set_trouble(None, &mut self.tally);
+            if matches!(slot.trouble, Some(Trouble::NotRemoved(_))) {
+                slot.set_trouble(None, &mut self.tally);
+            }
             slot.in_window = 0;
             if !want {
                 slot.round = None;
@@ -211,24 +226,30 @@ impl Addresses {
     ) -> usize {
         let mut found = 0;
         self.configured = wanted.len();
-        for slot in &mut self.slots {
-            slot.retired = !wanted.iter().any(|(spec, _)| *spec == slot.spec);
+        let specs: BTreeMap<IpAddr, &AddressSpec> =
+            wanted.iter().map(|(spec, _)| (spec.ip, spec)).collect();
+        let (mut kept, mut vacant) = (BTreeMap::new(), Vec::new());
+        for (ix, slot) in self.slots.iter_mut().enumerate() {
+            slot.retired = specs.get(&slot.spec.ip).is_none_or(|spec| **spec != slot.spec);
+            if !slot.retired {
+                kept.insert(slot.spec.ip, ix);
+            } else if !slot.have && slot.pending.is_none() {
+                vacant.push(ix);
+            }
         }
         for (spec, advertise) in wanted {
-            if let Some(slot) = self.slots.iter_mut().find(|s| s.spec == spec) {
-                slot.advertise = advertise;
+            if let Some(ix) = kept.get(&spec.ip) {
+                self.slots[*ix].advertise = advertise;
                 continue;
             }
             let mut new = Slot::new(spec, advertise);
             let here = exists(&new.spec);
             found += usize::from(here);
             new.set_have(here, &mut self.tally);
-            let vacant =
-                self.slots.iter_mut().find(|s| s.retired && !s.have && s.pending.is_none());
-            match vacant {
-                Some(slot) => {
-                    slot.set_trouble(None, &mut self.tally);
-                    *slot = new;
+            match vacant.pop() {
+                Some(ix) => {
+                    self.slots[ix].set_trouble(None, &mut self.tally);
+                    self.slots[ix] = new;
                 }
                 None => self.slots.push(new),
             }
@@ -275,7 +296,7 @@ impl Addresses {
         spec: &AddressSpec,
         result: Result<(), Failure>,
     ) {
-        let Self { slots, want, tally, todo, announce_at, .. } = self;
+        let Self { slots, want, tally, todo, due, .. } = self;
         let Some(slot) = slots.get_mut(usize::from(ix)) else { return };
         if slot.pending != Some(op) || slot.spec != *spec {
             return;
@@ -283,19 +304,19 @@ impl Addresses {
         slot.set_pending(None, tally);
         match (op, result) {
             // Asked for again, which does no harm if it is there.
-            (Op::Add, Ok(())) if std::mem::take(&mut slot.doubt) => {}
+            (Op::Add, Ok(())) if slot.echo == Echo::Doubt => slot.echo = Echo::None,
             (Op::Add, Ok(())) => {
                 slot.set_have(true, tally);
                 slot.set_trouble(None, tally);
                 if *want && !slot.retired {
                     slot.begin_round(now);
-                    *announce_at = Some(now);
+                    due.insert((now, ix));
                 }
             }
             (Op::Del, Ok(())) => {
                 slot.set_have(false, tally);
                 slot.set_trouble(None, tally);
-                slot.echo_until = Some(now + ECHO);
+                slot.echo = Echo::Until(now + ECHO);
             }
             (Op::Add, Err(why)) => {
                 slot.set_trouble(Some(Trouble::NotAdded(why)), tally);
@@ -311,7 +332,7 @@ impl Addresses {
 
     /// The kernel has it.
     pub(crate) fn seen(&mut self, now: Instant, ix: u16, address: &KernelAddress) -> Meaning {
-        let Self { slots, want, tally, todo, announce_at, .. } = self;
+        let Self { slots, want, tally, todo, due, .. } = self;
         let Some(slot) = slots.get_mut(usize::from(ix)) else { return Meaning::Expected };
         if slot.spec.index != address.index || slot.have || slot.pending.is_some() {
             return Meaning::Expected;
@@ -321,7 +342,7 @@ impl Addresses {
         if *want && !slot.retired {
             slot.set_trouble(None, tally);
             slot.begin_round(now);
-            *announce_at = Some(now);
+            due.insert((now, ix));
             return Meaning::Arrived;
         }
         Meaning::Expected
@@ -341,14 +362,17 @@ impl Addresses {
             return Meaning::Expected;
         }
         if !slot.have || slot.pending == Some(Op::Del) {
-            slot.doubt |= slot.pending == Some(Op::Add);
+            if slot.pending == Some(Op::Add) {
+                slot.echo = Echo::Doubt;
+            }
             return Meaning::Expected;
         }
         slot.set_have(false, tally);
         todo.push_back(ix);
         // The late event of our own deletion says nothing about the address that was added
         // since: it is asked for again, which does no harm if it is there.
-        let echo = slot.echo_until.take().is_some_and(|until| now < until);
+        let echo = matches!(slot.echo, Echo::Until(until) if now < until);
+        slot.echo = Echo::None;
         if echo || !*want || slot.retired {
             return Meaning::Expected;
         }
@@ -373,7 +397,7 @@ impl Addresses {
             slot.set_have(false, &mut self.tally);
             slot.set_pending(None, &mut self.tally);
             slot.set_trouble(None, &mut self.tally);
-            slot.echo_until = None;
+            slot.echo = Echo::None;
         }
     }
 
@@ -390,12 +414,12 @@ impl Addresses {
         if !self.want {
             return;
         }
-        for slot in self.slots.iter_mut().filter(|s| s.have && !s.retired) {
+        for (ix, slot) in (0..).zip(&mut self.slots).filter(|(_, s)| s.have && !s.retired) {
             if slot.round.is_none_or(|r| now >= r.began + FRESH_ROUND) {
                 slot.begin_round(now);
+                self.due.insert((now, ix));
             }
         }
-        self.announce_at = Some(now);
     }
 
     /// Announces what is due, as long as `allowance` lasts.
@@ -406,32 +430,34 @@ impl Addresses {
         allowance: &mut u32,
         out: &mut Vec<Action>,
     ) {
-        if self.announce_at.is_none_or(|at| now < at) {
-            return;
-        }
-        let mut next: Option<Instant> = None;
-        for slot in self.slots.iter_mut().filter(|s| s.have && !s.retired) {
-            let Some(round) = &mut slot.round else { continue };
-            if round.due <= now && *allowance > 0 {
-                *allowance -= 1;
-                out.push(Action::Announce { ifindex: slot.spec.index, ip: slot.spec.ip });
-                if !round.advance(now, schedule) {
-                    slot.round = None;
-                    continue;
-                }
+        while *allowance > 0
+            && let Some(&(at, ix)) = self.due.first()
+            && at <= now
+        {
+            self.due.pop_first();
+            let slot = self.slots.get_mut(usize::from(ix)).filter(|s| s.have && !s.retired);
+            let Some(slot) = slot else { continue };
+            let Some(round) = slot.round.as_mut().filter(|r| r.due == at) else { continue };
+            *allowance -= 1;
+            out.push(Action::Announce { ifindex: slot.spec.index, ip: slot.spec.ip });
+            if round.advance(now, schedule) {
+                self.due.insert((round.due, ix));
+            } else {
+                slot.round = None;
             }
-            let due = round.due;
-            next = Some(next.map_or(due, |n| n.min(due)));
         }
-        self.announce_at = next;
     }
 
     pub(crate) fn announce_at(&self) -> Option<Instant> {
-        self.announce_at
+        self.due.first().map(|(at, _)| *at)
     }
 
     /// Queues the requests whose time to be repeated has come.
     pub(crate) fn requeue_due(&mut self, now: Instant) {
+        if self.forgive_at.is_some_and(|at| now >= at) {
+            self.forgive_at = None;
+            self.slots.iter_mut().for_each(|s| s.set_trouble(None, &mut self.tally));
+        }
         if self.tally.retry_at.is_none_or(|at| now < at) {
             return;
         }
@@ -448,9 +474,10 @@ impl Addresses {
         }
     }
 
-    /// When a refused request is to be repeated.
+    /// When a refused request is to be repeated, or a trouble is over.
     pub(crate) fn retry_at(&self) -> Option<Instant> {
-        self.tally.retry_at
+        let forgive_at = self.forgive_at.filter(|_| self.tally.trouble > 0);
+        [self.tally.retry_at, forgive_at].into_iter().flatten().min()
     }
 }
 

@@ -35,6 +35,9 @@ pub(crate) struct Election {
     /// What has been counted.
     pub(crate) counters: Counters,
     checksum: Checksum,
+    /// Of the last accepted advert.
+    flavour: Flavour,
+    /// The one form that the peer uses.
     peer_flavour: Option<Flavour>,
     timer: Timer,
     asserted: Option<Instant>,
@@ -94,6 +97,7 @@ impl Election {
             heard: None,
             counters: Counters::default(),
             checksum,
+            flavour: Flavour::Plain,
             peer_flavour: None,
             timer: Timer::Off,
             asserted: None,
@@ -109,8 +113,12 @@ impl Election {
         if advert.interval != self.learned {
             self.counters.interval_mismatches += 1;
         }
+        // One that sends both at a time has heard nobody either, and others may need either form.
+        let both = self.flavour != advert.flavour
+            && self.heard.is_some_and(|h| h.from == from && now < h.at + ASSERT_GAP);
         self.heard = Some(Heard { from, priority: advert.priority, at: now });
-        self.peer_flavour = Some(advert.flavour);
+        self.flavour = advert.flavour;
+        self.peer_flavour = Some(advert.flavour).filter(|_| !both);
     }
 
     /// `Active_Down_Timer := Active_Down_Interval`, for a router that has just been heard or for
@@ -144,11 +152,7 @@ impl Election {
         self.timer = Timer::Off;
     }
 
-    /// Whether the Active router has been silent for `Active_Down_Interval`.
-    pub(crate) fn is_down(&self, now: Instant, own: Priority) -> bool {
-        self.down_at(own).is_some_and(|at| now >= at)
-    }
-
+    /// When the Active router has been silent for `Active_Down_Interval`.
     pub(crate) fn down_at(&self, own: Priority) -> Option<Instant> {
         match self.timer {
             Timer::Down { from, only_skew: true } => {

@@ -33,7 +33,7 @@ impl Node {
     pub(super) fn address(&mut self, now: Instant, address: KernelAddress, out: &mut Vec<Action>) {
         self.links.address(address);
         let Some(&(id, slot)) = self.vips.get(&address.ip) else {
-            self.stale |= !address.ours;
+            self.stale |= self.may_be_a_source(&address);
             self.sweep(address, out);
             return;
         };
@@ -56,7 +56,7 @@ impl Node {
 
     pub(super) fn lost(&mut self, now: Instant, address: KernelAddress, out: &mut Vec<Action>) {
         let Some(&(id, slot)) = self.vips.get(&address.ip) else {
-            self.stale |= !address.ours;
+            self.stale |= self.may_be_a_source(&address);
             return;
         };
         self.with(id, out, |group, out| {
@@ -65,6 +65,13 @@ impl Node {
             group.address_told(now, address.ip, meaning, out);
             group.settle(now, out);
         });
+    }
+
+    /// Whether adverts could be sent from an address: this node's own, wherever it is, or one on
+    /// an interface with sockets of ours. Any other may come and go unseen.
+    fn may_be_a_source(&self, address: &KernelAddress) -> bool {
+        let own = self.config.nodes[self.me].address_of(Family::of(address.ip));
+        !address.ours && (own == Some(address.ip) || self.links.has_port(address.index))
     }
 
     pub(super) fn resync_end(&mut self, now: Instant, out: &mut Vec<Action>) {

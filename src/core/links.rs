@@ -261,6 +261,11 @@ impl Links {
             .min()
     }
 
+    /// Whether sockets are wanted on `index`.
+    pub(crate) fn has_port(&self, index: IfIndex) -> bool {
+        self.ports.contains_key(&index)
+    }
+
     /// The sockets on `index` that can be used.
     pub(crate) fn port(&self, index: IfIndex) -> Option<&PortSpec> {
         self.ports.get(&index)?.usable.as_ref()

@@ -34,6 +34,7 @@ mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +60,7 @@ const PACE: u32 = 64;
 const PACE_WINDOW: Duration = Duration::from_millis(1);
 /// Virtual addresses on one interface whose claims by others are watched.
 const MAX_WATCHED: usize = 64;
+const EVERY_GROUP: RangeInclusive<u16> = 0..=u16::MAX;
 /// How long a stop waits beyond the proxies' own limits.
 const STOP_LIMIT: Duration = Duration::from_secs(6);
 
@@ -150,7 +152,7 @@ impl Out<'_> {
         }
     }
 
-    /// A group was made anew: its interface and addresses are to be looked up.
+    /// A group was made anew or has ended: interfaces and addresses are to be looked up.
     fn replaced(&mut self) {
         *self.stale = true;
     }
@@ -203,10 +205,14 @@ impl Node {
     /// Total: an event that means nothing in the current state is ignored, so a packet, a tick or
     /// a completion that raced with a transition does no harm.
     pub fn step(&mut self, now: Instant, event: Event<'_>, out: &mut Vec<Action>) {
+        let mut touched = EVERY_GROUP;
         match event {
             Event::Tick => self.tick(now, out),
             Event::Datagram { ifindex, meta, bytes } => {
-                self.datagram(now, ifindex, &meta, bytes, out);
+                match self.datagram(now, ifindex, &meta, bytes, out) {
+                    Some(id) => touched = id..=id,
+                    None => return,
+                }
             }
             Event::Neighbour { ifindex, ip, mac } => self.neighbour(now, ifindex, ip, mac, out),
             Event::Link(link) => self.link(link),
@@ -226,14 +232,14 @@ impl Node {
             Event::Stop => self.stop(now, out),
             Event::Reload(config, secrets) => self.reload(now, config, &secrets, out),
         }
-        self.finish(now, out);
+        self.finish(now, touched, out);
     }
 
     /// When to call [`Node::step`] with [`Event::Tick`] if nothing else happens.
     pub fn deadline(&self) -> Option<Instant> {
         let paced =
             if self.pace.used >= PACE { self.pace.opened + PACE_WINDOW } else { Instant::BOOT };
-        let groups = self.groups.values().filter_map(Group::deadline).min();
+        let groups = self.groups.values().filter_map(|g| g.due).min();
         let announce = self.groups.values().filter_map(|g| g.addresses.announce_at()).min();
         [
             groups,
@@ -337,15 +343,19 @@ impl Node {
         }
     }
 
-    /// What follows every event, whatever it was.
-    fn finish(&mut self, now: Instant, out: &mut Vec<Action>) {
+    /// What follows every event, for the groups it may have touched.
+    fn finish(&mut self, now: Instant, mut touched: RangeInclusive<u16>, out: &mut Vec<Action>) {
         if self.stale && !self.resyncing {
             self.stale = false;
             self.refresh(now, out);
+            touched = EVERY_GROUP;
         }
-        self.reconcile(now, out);
-        self.announce(now, out);
+        self.reconcile(now, touched.clone(), out);
+        self.announce(now, touched.clone(), out);
         self.ask_peers(now, out);
+        for (_, group) in self.groups.range_mut(touched) {
+            group.due = group.deadline();
+        }
         if self.stop_by.is_some() && !self.exited && self.groups.values().all(Group::is_stopped) {
             self.exited = true;
             self.stop_by = None;
@@ -353,21 +363,21 @@ impl Node {
         }
     }
 
-    fn reconcile(&mut self, now: Instant, out: &mut Vec<Action>) {
+    fn reconcile(&mut self, now: Instant, touched: RangeInclusive<u16>, out: &mut Vec<Action>) {
         let mut allowance = MAX_TASKS.saturating_sub(self.tasks);
         let before = allowance;
-        for (id, group) in &mut self.groups {
+        for (id, group) in self.groups.range_mut(touched) {
             group.addresses.reconcile(now, *id, &mut allowance, out);
         }
         self.tasks += before - allowance;
     }
 
-    fn announce(&mut self, now: Instant, out: &mut Vec<Action>) {
+    fn announce(&mut self, now: Instant, touched: RangeInclusive<u16>, out: &mut Vec<Action>) {
         if now >= self.pace.opened + PACE_WINDOW {
             self.pace = Pace { opened: now, used: 0 };
         }
         let mut allowance = PACE - self.pace.used;
-        for group in self.groups.values_mut() {
+        for (_, group) in self.groups.range_mut(touched) {
             group.addresses.announce(now, &group.config.announce, &mut allowance, out);
         }
         self.pace.used = PACE - allowance;
@@ -386,7 +396,7 @@ impl Node {
                 }
             }
             for text in lost {
-                self.parts(out).1.note(now, Severity::Warn, None, "peer-lost", text);
+                self.parts(out).1.note(now, Severity::Warn, None, "peer-unreachable", text);
             }
         }
     }

@@ -21,7 +21,7 @@ impl Node {
         let proxies = self.groups.values().filter_map(|g| g.config.proxy.as_ref());
         let longest = proxies.map(|p| p.stop_timeout).max().unwrap_or_default();
         self.stop_by = Some(now + STOP_LIMIT + longest);
-        self.each(out, |group, out| group.stop(now, "vipd is stopping", out));
+        self.each(out, |group, out| group.quit(now, "vipd is stopping", out));
     }
 
     pub(super) fn reload(
@@ -68,7 +68,7 @@ impl Node {
             self.with(id, out, |group, out| {
                 changes.push(format!("- group {}", group.config.name));
                 group.retired = true;
-                group.stop(now, "no longer in the configuration", out);
+                group.quit(now, "no longer in the configuration", out);
             });
         }
         self.stale = true;
@@ -114,6 +114,7 @@ impl Node {
             priority: config.priorities.get(self.me).copied().unwrap_or(Priority::DEFAULT),
             password: secrets.0.get(ix).copied().flatten(),
             destinations,
+            rank: u32::try_from(self.me).unwrap_or(u32::MAX),
             config,
         }
     }

@@ -13,6 +13,9 @@ use crate::types::{Family, IfIndex, Instant, Mac};
 use super::event::Action;
 use super::status::PeerKind;
 
+/// One advert in so many asks while all is well: a peer that has heard none for long enough to
+/// take over has missed a probe, too.
+const EVERY: u8 = 3;
 /// Unanswered probes after which a peer counts as out of reach.
 const MISSING: u8 = 2;
 /// How often a peer that has never answered is asked.
@@ -32,8 +35,8 @@ pub(crate) struct Peer {
     mac: Option<Mac>,
     asked: Option<Instant>,
     unanswered: u8,
-    /// Every second advert of the holder is enough while all is well.
-    skip: bool,
+    /// Adverts since it was asked.
+    beats: u8,
 }
 
 /// What an answer, or its absence, changed.
@@ -42,6 +45,8 @@ pub(crate) enum Change {
     None,
     /// It answers for the first time.
     Found,
+    /// It answers, but did not answer the time before.
+    Blinked,
     /// It answers again after silence.
     Returned,
     /// It does not answer any more.
@@ -59,7 +64,7 @@ impl Peer {
             mac: None,
             asked: None,
             unanswered: 0,
-            skip: false,
+            beats: 0,
         }
     }
 
@@ -77,11 +82,9 @@ impl Peer {
         if self.asked.is_some_and(|at| now > at + STALE) {
             self.forget();
         }
-        if self.unanswered == 0 && self.asked.is_some() {
-            self.skip = !self.skip;
-            if self.skip {
-                return Change::None;
-            }
+        self.beats = self.beats.saturating_add(1);
+        if self.unanswered == 0 && self.asked.is_some() && self.beats < EVERY {
+            return Change::None;
         }
         if self.mac.is_none() && self.asked.is_some_and(|at| now < at + STRANGER) {
             return Change::None;
@@ -90,6 +93,7 @@ impl Peer {
         let mac = self.mac.filter(|_| self.unanswered % 4 != 3);
         out.push(Action::Probe { ifindex, source, target: self.ip, mac });
         self.asked = Some(now);
+        self.beats = 0;
         self.unanswered = self.unanswered.saturating_add(1);
         if self.unanswered <= MISSING || self.reachable.is_some_and(|(r, _)| !r) {
             return Change::None;
@@ -102,8 +106,10 @@ impl Peer {
     /// It said where it is.
     pub(crate) fn answered(&mut self, now: Instant, mac: Mac) -> Change {
         self.mac = Some(mac);
+        let missed = self.unanswered > 1;
         self.unanswered = 0;
         match self.reachable {
+            Some((true, _)) if missed => Change::Blinked,
             Some((true, _)) => Change::None,
             Some((false, _)) => {
                 self.reachable = Some((true, now));

@@ -15,6 +15,7 @@ use super::status::Severity;
 use super::{Node, Out};
 
 impl Node {
+    /// Hears one packet; says which group it touched.
     pub(super) fn datagram(
         &mut self,
         now: Instant,
@@ -22,22 +23,23 @@ impl Node {
         meta: &Meta,
         bytes: &[u8],
         out: &mut Vec<Action>,
-    ) {
+    ) -> Option<u16> {
         let family = Family::of(meta.src);
         let id = vrrp::peek_vrid(bytes).and_then(|vrid| self.routes.get(&(ifindex, vrid)).copied());
         let Some(id) = id else {
             self.unknown_vrid += 1;
-            return;
+            return None;
         };
         let source = self.links.port(ifindex).and_then(|p| p.source(family));
-        let (Some(group), mut parts) = self.parts_of(id, out) else { return };
+        let (group, mut parts) = self.parts_of(id, out);
+        let group = group?;
         if group.election(family).is_none() {
             self.unknown_vrid += 1;
-            return;
+            return None;
         }
         if source == Some(meta.src) {
             group.own_source(now, family, meta.src, &mut parts);
-            return;
+            return None;
         }
         match group.receive(now, family, meta, bytes, &mut parts) {
             Ok(()) => {
@@ -52,6 +54,7 @@ impl Node {
                 }
             }
         }
+        Some(id)
     }
 
     pub(super) fn tell_drops(&mut self, now: Instant, drops: &Drops, out: &mut Vec<Action>) {
@@ -95,12 +98,16 @@ impl Node {
         }
         let Some(peer) = self.peers.iter_mut().find(|p| p.ip == ip) else { return };
         let change = peer.answered(now, mac);
-        if change != Change::Returned {
-            return;
-        }
-        let text = format!("{} ({ip}) answers again; announcing again", peer.name);
+        let name = match change {
+            Change::None | Change::Found | Change::Lost => return,
+            Change::Blinked => None,
+            Change::Returned => Some(peer.name.clone()),
+        };
         let (groups, mut out) = self.parts(out);
-        out.note(now, Severity::Info, None, "peer-returned", text);
+        if let Some(name) = name {
+            let text = format!("{name} ({ip}) answers again; announcing again");
+            out.note(now, Severity::Info, None, "peer-returned", text);
+        }
         for group in groups.values_mut().filter(|g| g.is_active() && g.port == Some(ifindex)) {
             group.assert(now, &mut out);
         }
@@ -128,6 +135,15 @@ impl Group {
                 self.count(family, why);
                 self.signs.dropped.see(now, meta.src);
                 self.signs.dropped_for = Some(why);
+                let peer = self.destinations.contains(&meta.src);
+                if peer && self.is_active() && self.signs.split.see(now, meta.src) {
+                    let text = format!(
+                        "{} advertises too, but its packets are dropped ({why}): it may hold the \
+                         addresses as well",
+                        out.name(meta.src)
+                    );
+                    self.note(now, Severity::Error, "two-holders", text, out);
+                }
                 Err(why)
             }
         }
@@ -256,6 +272,7 @@ impl Group {
         if !self.is_active() || !held {
             return;
         }
+        self.signs.conflict_with = Some(mac);
         if self.signs.conflict.see(now, ip) {
             let text = format!("{mac} claims {ip}, which is held here; announcing again");
             self.note(now, Severity::Warn, "address-conflict", text, out);

@@ -3,15 +3,19 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::types::Instant;
+use crate::types::{Instant, Mac};
 use crate::wire::vrrp::ParseError;
+
+use super::status::Severity;
 
 /// How long a sign lasts after it was last seen.
 pub(crate) const LASTS: Duration = Duration::from_mins(1);
 /// The least time between two lines about one kind of evidence from different sources.
 const NEWS_EVERY: Duration = Duration::from_secs(1);
-/// The least time between two lines about dropped packets.
+/// The least time between two lines about dropped packets; doubles while they go on.
 const DROPS_EVERY: Duration = Duration::from_secs(1);
+/// The longest such time.
+const DROPS_RARELY: Duration = Duration::from_mins(1);
 
 /// One kind of evidence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,9 +76,64 @@ pub(crate) struct Signs {
     pub(crate) first: Sign,
     /// Another machine answers ARP or ND for an address held here.
     pub(crate) conflict: Sign,
+    pub(crate) conflict_with: Option<Mac>,
+    /// A peer advertises while this node is Active, and its packets are dropped.
+    pub(crate) split: Sign,
     /// The last reason a packet was dropped.
     pub(crate) dropped: Sign,
     pub(crate) dropped_for: Option<Dropped>,
+}
+
+impl Signs {
+    /// Those that need no more words than the address they came from, with the names of their
+    /// conditions.
+    pub(crate) fn named(&self) -> [(&'static str, Severity, Sign, &'static str); 8] {
+        [
+            ("rival", Severity::Warn, self.rival, "was Active at the same time"),
+            (
+                "foreign-router",
+                Severity::Warn,
+                self.foreign,
+                "advertises our VRID but is not in the file",
+            ),
+            (
+                "duplicate-node",
+                Severity::Error,
+                self.duplicate,
+                "is our own address, used by another machine",
+            ),
+            (
+                "two-owners",
+                Severity::Error,
+                self.owner,
+                "also says it owns the addresses (priority 255)",
+            ),
+            (
+                "equal-priority",
+                Severity::Warn,
+                self.equal,
+                "has our priority: addresses break the tie",
+            ),
+            (
+                "address-list-differs",
+                Severity::Warn,
+                self.list,
+                "advertises other addresses than this file",
+            ),
+            (
+                "interval-differs",
+                Severity::Info,
+                self.interval,
+                "advertises at another interval than this file",
+            ),
+            (
+                "no-link-local-first",
+                Severity::Info,
+                self.first,
+                "does not advertise a link-local address first",
+            ),
+        ]
+    }
 }
 
 /// Why a packet that named our virtual router was dropped.
@@ -114,15 +173,17 @@ impl Dropped {
     }
 }
 
-/// Bounds the lines about dropped packets to one a second.
+/// Bounds the lines about dropped packets: to one a second, and to fewer when they go on, so that
+/// they do not wash everything else out of the log.
 #[derive(Debug, Default)]
 pub(crate) struct DropLog {
     until: Option<Instant>,
+    pause: Duration,
     count: u64,
     last: Option<(u16, IpAddr, Dropped)>,
 }
 
-/// What to tell of the last second.
+/// What to tell since the last line.
 pub(crate) struct Drops {
     pub(crate) count: u64,
     pub(crate) group: u16,
@@ -143,18 +204,23 @@ impl DropLog {
         if self.until.is_none() { self.flush(now) } else { None }
     }
 
-    /// Ends a second; says what was dropped in it.
+    /// Ends a pause; says what was dropped in it.
     pub(crate) fn tick(&mut self, now: Instant) -> Option<Drops> {
         if self.until.is_none_or(|at| now < at) {
             return None;
         }
         self.until = None;
-        if self.count == 0 { None } else { self.flush(now) }
+        if self.count == 0 {
+            self.pause = Duration::ZERO;
+            return None;
+        }
+        self.flush(now)
     }
 
     fn flush(&mut self, now: Instant) -> Option<Drops> {
         let (group, from, why) = self.last.take()?;
-        self.until = Some(now + DROPS_EVERY);
+        self.pause = (self.pause * 2).clamp(DROPS_EVERY, DROPS_RARELY);
+        self.until = Some(now + self.pause);
         Some(Drops { count: std::mem::take(&mut self.count), group, from, why })
     }
 

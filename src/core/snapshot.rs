@@ -16,7 +16,7 @@ use super::proxy::{Care, State};
 use super::signs::LASTS;
 use super::status::{
     AddressState, AddressStatus, Condition, ElectionStatus, GroupStatus, Heard, PeerKind,
-    PeerStatus, ProxyStatus, Role, Severity, Status,
+    PeerStatus, ProxyStatus, Role, Severity, Status, condition,
 };
 use super::{Node, why};
 
@@ -143,10 +143,6 @@ impl Node {
         let peer = self.peers.iter().find(|p| p.ip == heard.from);
         Some(peer.map_or_else(|| heard.from.to_string(), |p| p.name.clone()))
     }
-}
-
-fn condition(name: &str, severity: Severity, text: String, since: Instant) -> Condition {
-    Condition { name: name.to_owned(), severity, text, since }
 }
 
 fn peer_status(peer: &Peer, asking: bool) -> PeerStatus {
@@ -276,56 +272,18 @@ fn sign_conditions(
     add: &mut impl FnMut(&str, Severity, String, Instant),
 ) {
     let signs = &group.signs;
-    let rows: [(&str, Severity, _, &str); 9] = [
-        ("rival", Severity::Warn, signs.rival, "was Active at the same time and gave way"),
-        (
-            "foreign-router",
-            Severity::Warn,
-            signs.foreign,
-            "advertises our VRID but is not in the file",
-        ),
-        (
-            "duplicate-node",
-            Severity::Error,
-            signs.duplicate,
-            "is our own address, used by another machine",
-        ),
-        (
-            "two-owners",
-            Severity::Error,
-            signs.owner,
-            "also says it owns the addresses (priority 255)",
-        ),
-        (
-            "equal-priority",
-            Severity::Warn,
-            signs.equal,
-            "has our priority: addresses break the tie",
-        ),
-        (
-            "address-list-differs",
-            Severity::Warn,
-            signs.list,
-            "advertises other addresses than this file",
-        ),
-        (
-            "interval-differs",
-            Severity::Info,
-            signs.interval,
-            "advertises at another interval than this file",
-        ),
-        (
-            "no-link-local-first",
-            Severity::Info,
-            signs.first,
-            "does not advertise a link-local address first",
-        ),
-        ("address-conflict", Severity::Warn, signs.conflict, "is also claimed by another machine"),
-    ];
-    for (name, severity, sign, text) in rows {
+    for (name, severity, sign, text) in signs.named() {
         if let Some(seen) = sign.now(now) {
             add(name, severity, format!("{} {text}", seen.from), seen.since);
         }
+    }
+    if let (Some(seen), Some(mac)) = (signs.conflict.now(now), signs.conflict_with) {
+        let text = format!("{} is also claimed by {mac}", seen.from);
+        add("address-conflict", Severity::Warn, text, seen.since);
+    }
+    if let Some(seen) = signs.split.now(now).filter(|_| group.is_active()) {
+        let text = format!("{} may hold the addresses as well: its adverts are dropped", seen.from);
+        add("two-holders", Severity::Error, text, seen.since);
     }
     if let (Some(seen), Some(why)) = (signs.dropped.now(now), signs.dropped_for) {
         add(

@@ -209,6 +209,11 @@ pub struct Condition {
     pub since: Instant,
 }
 
+/// A named state; see [`Condition`].
+pub fn condition(name: &str, severity: Severity, text: String, since: Instant) -> Condition {
+    Condition { name: name.to_owned(), severity, text, since }
+}
+
 /// Something that happened, once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

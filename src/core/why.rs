@@ -1,5 +1,7 @@
 //! Reasons in words, for people.
 
+use std::time::Duration;
+
 use crate::config::{Proxy, ProxyKind};
 use crate::types::{Instant, Priority};
 
@@ -64,6 +66,15 @@ pub(crate) fn proxy_name(proxy: &Proxy) -> String {
     }
 }
 
+/// A duration as people say it: to the millisecond below a second, else to a tenth.
+pub(crate) fn span(duration: Duration) -> String {
+    match (duration.as_secs(), duration.subsec_millis()) {
+        (0, millis) => format!("{millis} ms"),
+        (seconds, millis) if millis < 100 => format!("{seconds} s"),
+        (seconds, millis) => format!("{seconds}.{} s", millis / 100),
+    }
+}
+
 /// What follows a failure.
 pub(crate) fn again(restarting: bool) -> &'static str {
     if restarting { "; restarting" } else { "; too often: this host is unfit" }
@@ -83,12 +94,8 @@ pub(crate) fn changes(group: &Group, settings: &Settings) -> Vec<String> {
     compare("interval", old.interval.to_string(), new.interval.to_string());
     compare("priority", group.priority.to_string(), settings.priority.to_string());
     compare("preempt", old.preempt.to_string(), new.preempt.to_string());
-    compare(
-        "preempt-delay",
-        format!("{:?}", old.preempt_delay),
-        format!("{:?}", new.preempt_delay),
-    );
-    compare("start-delay", format!("{:?}", old.start_delay), format!("{:?}", new.start_delay));
+    compare("preempt-delay", span(old.preempt_delay), span(new.preempt_delay));
+    compare("start-delay", span(old.start_delay), span(new.start_delay));
     compare("restore-limit", old.restore_limit.to_string(), new.restore_limit.to_string());
     for address in &new.addresses {
         if !old.addresses.contains(address) {

@@ -47,6 +47,10 @@ enum StartError {
     Instance(#[from] InstanceError),
     #[error(transparent)]
     Socket(#[from] crate::api::server::BindError),
+    #[error(
+        "kernel sockets: {0}; vipd needs CAP_NET_ADMIN and CAP_NET_RAW: start its unit, or run it as root"
+    )]
+    Capabilities(std::io::Error),
     #[error("{what}: {source}")]
     Io { what: &'static str, source: std::io::Error },
 }
@@ -118,7 +122,13 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
     let (inbox, from_service) =
         io::wake::mailbox(turn::INBOX).map_err(io_error("the core thread's mailbox"))?;
     let (to_service, outbox) = mpsc::channel(turn::OUTBOX);
-    let shell = turn::Shell::open(from_service, to_service).map_err(io_error("kernel sockets"))?;
+    let shell = turn::Shell::open(from_service, to_service).map_err(|e| {
+        if e.kind() == std::io::ErrorKind::PermissionDenied {
+            StartError::Capabilities(e)
+        } else {
+            io_error("kernel sockets")(e)
+        }
+    })?;
     let core = std::thread::Builder::new()
         .name("vipd-core".to_owned())
         .stack_size(turn::STACK)

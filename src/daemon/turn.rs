@@ -15,13 +15,13 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::{self, Config};
 use crate::core::Node;
 use crate::core::event::{Action, Event, Failure, PortSpec, ProxyEvent, ProxyOrder, Secrets, Task};
-use crate::core::status::{Note, Severity, Status};
+use crate::core::status::{Note, Severity, Status, condition};
 use crate::io::clock::{self, Timer};
 use crate::io::netlink::{self, Monitor};
 use crate::io::packet::Announcer;
 use crate::io::port::{Buffers, Filters, Port, Received, Source};
 use crate::io::worker::{Completion, Setup, Worker};
-use crate::io::{realtime, wake};
+use crate::io::{log, realtime, wake};
 use crate::types::{IfIndex, Instant, Mac};
 use crate::wire::announce;
 
@@ -40,6 +40,10 @@ pub(super) const STACK: usize = 512 * 1024;
 const PRIORITY: i32 = 50;
 /// Packets taken from one socket before the others have their turn.
 const BUDGET: usize = 256;
+/// How long the kernel may be at one batch before that is worth saying.
+const BUSY: Duration = Duration::from_secs(1);
+/// A timer no later than this was not held up: no pause that matters can hide in it.
+const PROMPT: Duration = Duration::from_millis(2);
 /// Sources that one wait may report.
 const READY: usize = 32;
 /// What a window of packets may be: beyond, the sockets are left alone until it ends, and the
@@ -82,6 +86,8 @@ pub(super) struct Shell {
     epoll: Epoll,
     timer: Timer,
     armed: Option<Instant>,
+    /// When the current turn began.
+    now: Instant,
     kernel: wake::Receiver<Event<'static>>,
     worker: Worker,
     completions: wake::Receiver<Completion>,
@@ -91,6 +97,8 @@ pub(super) struct Shell {
     ports: BTreeMap<IfIndex, Port>,
     reloads: VecDeque<oneshot::Sender<Vec<String>>>,
     lost_notes: u64,
+    /// Why a port could not be opened, as told last.
+    port_failure: Option<String>,
     /// Packets taken since.
     window: (Instant, usize),
     exit: bool,
@@ -180,6 +188,7 @@ impl Shell {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             timer: Timer::new()?,
             armed: None,
+            now: Instant::BOOT,
             kernel,
             worker,
             completions,
@@ -189,6 +198,7 @@ impl Shell {
             ports: BTreeMap::new(),
             reloads: VecDeque::new(),
             lost_notes: 0,
+            port_failure: None,
             window: (Instant::BOOT, 0),
             exit: false,
         };
@@ -254,36 +264,42 @@ pub(super) fn run(
 impl Shell {
     /// Waits, hears everything that is queued, then lets time pass.
     ///
-    /// While a timer is due the sockets are asked again: a daemon that was not run for a while
-    /// hears its peers before it believes that they were silent.
+    /// A timer that is late is believed only as of a moment after which nothing was queued: a
+    /// daemon that was not run for a while, wherever it was paused, hears its peers before it
+    /// concludes that they were silent.
     fn turn(&mut self, node: &mut Node, scratch: &mut Scratch) {
-        let deadline = node.deadline();
-        if deadline != self.armed {
-            // The last deadline stays armed if this one cannot be: early does nothing.
-            let _ = self.timer.arm(deadline);
-            self.armed = deadline;
-        }
+        self.arm(node.deadline());
         self.pause_in_flood();
         let mut patience = EpollTimeout::NONE;
         for _ in 0..ROUNDS {
             let mut ready = [EpollEvent::empty(); READY];
-            // An interrupted wait is a short one.
-            let count = self.epoll.wait(&mut ready, patience).unwrap_or(0);
-            let now = clock::now();
-            for event in ready.iter().take(count) {
+            let waited = self.epoll.wait(&mut ready, patience);
+            if waited == Ok(0) {
+                return self.step(self.now, Event::Tick, node, scratch);
+            }
+            self.now = clock::now();
+            // An interrupted wait says nothing of what is queued.
+            let mut more = !waited.is_ok_and(|count| count < READY);
+            for event in ready.iter().take(waited.unwrap_or(0)) {
                 if let Some(token) = Token::from_bits(event.data()) {
-                    self.hear(now, token, node, scratch);
+                    more |= self.hear(self.now, token, node, scratch);
                 }
             }
-            let due = node.deadline().is_some_and(|at| now >= at);
-            if !due || count == 0 {
-                break;
+            let Some(due) = node.deadline().filter(|at| self.now >= *at) else { return };
+            if !more && self.now < due + PROMPT {
+                return self.step(self.now, Event::Tick, node, scratch);
             }
             patience = EpollTimeout::ZERO;
         }
-        let now = clock::now();
-        if node.deadline().is_some_and(|at| now >= at) {
-            self.step(now, Event::Tick, node, scratch);
+        self.step(self.now, Event::Tick, node, scratch);
+    }
+
+    /// Sets the timer to the deadline. Each advert heard moves it, and a system call for that is
+    /// cheaper than to be woken for nothing.
+    fn arm(&mut self, deadline: Option<Instant>) {
+        // The last deadline stays armed if this one cannot be.
+        if deadline != self.armed && self.timer.arm(deadline).is_ok() {
+            self.armed = deadline;
         }
     }
 
@@ -308,13 +324,11 @@ impl Shell {
         self.execute(now, node, scratch);
     }
 
-    /// Takes in what one source has.
-    fn hear(&mut self, now: Instant, token: Token, node: &mut Node, scratch: &mut Scratch) {
+    /// Takes in what one source has; says whether it may have more.
+    fn hear(&mut self, now: Instant, token: Token, node: &mut Node, scratch: &mut Scratch) -> bool {
         match token {
-            Token::Timer => {
-                self.timer.clear();
-                self.armed = None;
-            }
+            // The tick that follows moves the deadline, and arming it again clears it.
+            Token::Timer => {}
             Token::Kernel => {
                 let mut events = Vec::new();
                 self.kernel.drain(BUDGET, &mut |event| events.push(event));
@@ -336,8 +350,9 @@ impl Shell {
                     self.answer(now, input, node, scratch);
                 }
             }
-            Token::Port(index, source) => self.receive(now, index, source, node, scratch),
+            Token::Port(index, source) => return self.receive(now, index, source, node, scratch),
         }
+        false
     }
 
     fn complete(
@@ -350,12 +365,17 @@ impl Shell {
         let (task, result) = match completion {
             Completion::Done(task, result) => (task, result),
             Completion::Port(spec, Ok(port)) => {
+                self.port_failure = None;
                 let result = self.opened(port).map_err(|e| failure(&e));
                 (Task::OpenPort(spec), result)
             }
             Completion::Port(spec, Err(error)) => {
                 let why = failure(&error.source);
-                self.tell(note(now, Severity::Error, "port-failed", error.to_string()));
+                let text = error.to_string();
+                if self.port_failure.as_deref() != Some(&text) {
+                    self.tell(note(now, Severity::Error, "port-failed", text.clone()));
+                    self.port_failure = Some(text);
+                }
                 (Task::OpenPort(spec), Err(why))
             }
             Completion::Refused(refused) => {
@@ -381,7 +401,7 @@ impl Shell {
     fn answer(&mut self, now: Instant, input: Input, node: &mut Node, scratch: &mut Scratch) {
         match input {
             // Whoever asked may have gone.
-            Input::Status(to) => drop(to.send(node.status(now))),
+            Input::Status(to) => drop(to.send(self.complete_status(now, node.status(now)))),
             Input::Ping(to) => drop(to.send(now)),
             Input::Proxy(group, event) => self.step(now, Event::Proxy(group, event), node, scratch),
             Input::Reload(config, secrets, to) => {
@@ -392,6 +412,22 @@ impl Shell {
         }
     }
 
+    /// Adds what only the shell knows: what the sockets dropped, and a kernel that does not answer.
+    fn complete_status(&self, now: Instant, mut status: Status) -> Status {
+        let ports = self.ports.values().map(Port::counters);
+        let [malformed, full] = ports.fold([0, 0], |[malformed, full], port| {
+            [malformed + port.malformed, full + port.dropped]
+        });
+        status.dropped.push(("malformed-ip-packets".to_owned(), malformed));
+        status.dropped.push(("receive-buffer-overflows".to_owned(), full));
+        status.dropped.push(("log-lines-lost".to_owned(), log::dropped()));
+        if let Some(since) = self.worker.busy_since().filter(|at| now > *at + BUSY) {
+            let text = "the kernel does not answer: something holds its network lock".to_owned();
+            status.conditions.push(condition("kernel-busy", Severity::Error, text, since));
+        }
+        status
+    }
+
     fn receive(
         &mut self,
         now: Instant,
@@ -399,8 +435,8 @@ impl Shell {
         source: Source,
         node: &mut Node,
         scratch: &mut Scratch,
-    ) {
-        let Some(port) = self.ports.get_mut(&index) else { return };
+    ) -> bool {
+        let Some(port) = self.ports.get_mut(&index) else { return false };
         let Scratch { actions, packets, .. } = scratch;
         let result = port.receive(source, packets, BUDGET, &mut |received| match received {
             Received::Advert { ifindex, meta, bytes } => {
@@ -418,8 +454,10 @@ impl Shell {
             }
         });
         // The interface going down is told by netlink as well, and better.
-        self.window.1 += result.unwrap_or(0);
+        let taken = result.unwrap_or(0);
+        self.window.1 += taken;
         self.execute(now, node, scratch);
+        taken >= BUDGET
     }
 
     /// Does everything a step asked for, in order; never waits.

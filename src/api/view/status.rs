@@ -104,7 +104,7 @@ fn condition(group: Option<&str>, c: &Condition, view: &View, clocks: &Clocks) -
         format!("{}{of} {name} since {}\n", tone.paint(mark, view.color), clocks.since(c.since));
     out.push_str(&indented(&c.text, Tone::Plain, 3, view.width, view.color));
     out.push_str(&indented(
-        &format!("what to do: docs/operations.md#{name}"),
+        &format!("what to do: /usr/share/doc/vipd/operations.md#{name}"),
         Tone::Dim,
         3,
         view.width,

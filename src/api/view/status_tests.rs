@@ -152,10 +152,10 @@ postgres  Backup  nobody?  1        192.168.34.85/24        haproxy  03:09:25
 !! ERROR address-contended since Nov 23 02:12, 1d 1h ago
    52:54:00:12:34:56 answers for 192.168.34.85 on eth0, and it is none of the
    nodes of the file
-   what to do: docs/operations.md#address-contended
+   what to do: /usr/share/doc/vipd/operations.md#address-contended
 !  warning postgres: proxy-failed since 03:12:25, 20s ago
    haproxy.service failed 4 times in 1m; this node yields
-   what to do: docs/operations.md#proxy-failed
+   what to do: /usr/share/doc/vipd/operations.md#proxy-failed
 
 packets dropped: unknown-vrid 7
 "

@@ -114,13 +114,6 @@ impl Group {
     ) {
         let own = self.effective_priority();
         self.send(family, own, out);
-        for election in &mut self.elections {
-            let interval =
-                if election.family == family { advert.interval } else { election.learned };
-            election.listen(now, interval);
-        }
-        let others: Vec<_> =
-            self.elections.iter().map(|e| e.family).filter(|f| *f != family).collect();
         let than = if advert.priority == own {
             "same priority, higher address"
         } else {
@@ -131,9 +124,16 @@ impl Group {
             out.name(from),
             advert.priority
         );
-        self.enter(now, State::Backup, text, out);
-        for family in others {
-            self.send(family, Priority::RELEASE, out);
+        if let [election] = self.elections.as_mut_slice() {
+            election.listen(now, advert.interval);
+            self.enter(now, State::Backup, text, out);
+            return;
         }
+        // The other family's peers have heard nobody better: they are told once the addresses
+        // are gone.
+        if let Some(election) = self.election(family) {
+            election.learned = advert.interval;
+        }
+        self.release(now, Then::Backup, text, out);
     }
 }

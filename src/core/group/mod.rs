@@ -27,6 +27,8 @@ pub(crate) use settings::{Settings, spec};
 
 /// How long giving up waits for the kernel to remove the addresses before it goes on without.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
+/// Between two unfit nodes that would take over at the same time.
+const STAGGER: Duration = Duration::from_millis(5);
 /// The first pause between two attempts of an unfit holder to find a better one; doubles.
 const YIELD_AGAIN: Duration = Duration::from_secs(10);
 /// The longest such pause.
@@ -50,6 +52,10 @@ pub(crate) struct Group {
     /// Where adverts go out, once known.
     pub(crate) port: Option<IfIndex>,
     pub(crate) retired: bool,
+    /// How much later than the first node of the file this one takes over when unfit.
+    stagger: Duration,
+    /// [`Group::deadline`] as of the last step that touched the group.
+    pub(crate) due: Option<Instant>,
     state: State,
     ready: Result<(), NotReady>,
     stopping: bool,
@@ -59,6 +65,8 @@ pub(crate) struct Group {
     yield_at: Option<Instant>,
     yield_pause: Duration,
     replacement: Option<Box<Settings>>,
+    /// When what is stopped makes room: a step after its last advert was ordered, which needs it.
+    room_at: Option<Instant>,
 }
 
 /// Where the group stands; each state owns the deadline that can end it. The elections' timers
@@ -86,7 +94,8 @@ enum Then {
 
 impl Group {
     pub(crate) fn new(now: Instant, id: u16, settings: Settings) -> Self {
-        let Settings { config, priority, password, destinations } = settings;
+        let Settings { config, priority, password, destinations, rank } = settings;
+        let stagger = STAGGER * rank;
         let proxy = config.proxy.clone().map(|p| Care::new(now, p));
         let elections =
             config.families().map(|f| settings::election(&config, password, f)).collect();
@@ -104,6 +113,8 @@ impl Group {
             why: "starting".to_owned(),
             port: None,
             retired: false,
+            stagger,
+            due: None,
             state: State::Init { listen_at: None },
             ready: Err(NotReady::Opening("the interface".to_owned())),
             stopping: false,
@@ -112,6 +123,7 @@ impl Group {
             yield_at: None,
             yield_pause: YIELD_AGAIN,
             replacement: None,
+            room_at: None,
         }
     }
 
@@ -196,13 +208,14 @@ impl Group {
         if self.config.start_delay.is_zero() {
             self.listen(now, out);
         } else {
-            self.why = format!("waiting {:?} after start", self.config.start_delay);
+            self.why = format!("waiting {} after start", why::span(self.config.start_delay));
         }
     }
 
     /// §6.4.1: the owner is Active at once, everybody else listens.
     fn listen(&mut self, now: Instant, out: &mut Out<'_>) {
         let owner = self.effective_priority() == Priority::OWNER;
+        self.preempt_from = None;
         for election in &mut self.elections {
             election.listen(now, election.interval);
         }
@@ -216,6 +229,10 @@ impl Group {
 
     /// Lets time pass.
     pub(crate) fn tick(&mut self, now: Instant, out: &mut Out<'_>) {
+        if self.is_stopped() && self.room_at.take().is_some() {
+            self.replace(now, out);
+            out.replaced();
+        }
         self.addresses.requeue_due(now);
         if let Some(proxy) = &mut self.proxy {
             proxy.tick(now);
@@ -233,7 +250,7 @@ impl Group {
 
     fn tick_backup(&mut self, now: Instant, out: &mut Out<'_>) {
         let own = self.effective_priority();
-        if self.elections.iter().all(|e| e.is_down(now, own)) {
+        if self.down_at(own).is_some_and(|at| now >= at) {
             let heard = self.elections.iter().filter_map(|e| e.heard);
             let heard = heard.max_by_key(|h| (out.knows(h.from), h.at));
             let lately = |h: &Heard| now <= h.at + 2 * self.elections[0].learned.duration();
@@ -241,6 +258,13 @@ impl Group {
             let text = why::takeover(now, own, heard, alive, out);
             self.take(now, text, out);
         }
+    }
+
+    /// When a Backup takes over: all elections must be down, so the last one decides. Nodes that
+    /// are unfit have the same priority, and take over in the order of the file.
+    fn down_at(&self, own: Priority) -> Option<Instant> {
+        let last = self.elections.iter().filter_map(|e| e.down_at(own)).max()?;
+        Some(if own == Priority::LEAST { last + self.stagger } else { last })
     }
 
     fn tick_adverts(&mut self, now: Instant, out: &mut Out<'_>) {
@@ -293,8 +317,14 @@ impl Group {
         self.enter(now, State::Init { listen_at: None }, why, out);
     }
 
+    /// Stops taking part for good.
+    pub(crate) fn quit(&mut self, now: Instant, why: &str, out: &mut Out<'_>) {
+        (self.replacement, self.room_at) = (None, None);
+        self.stop(now, why, out);
+    }
+
     /// Stops taking part, for good or to start anew with other settings.
-    pub(crate) fn stop(&mut self, now: Instant, why: &str, out: &mut Out<'_>) {
+    fn stop(&mut self, now: Instant, why: &str, out: &mut Out<'_>) {
         self.stopping = true;
         match self.state {
             State::Active => self.release(now, Then::Init, why.to_owned(), out),
@@ -345,8 +375,8 @@ impl Group {
                 out.push(Action::Proxy(id, order));
             }
         }
-        if self.is_stopped() && self.replacement.is_some() {
-            self.replace(now, out);
+        if self.is_stopped() && (self.retired || self.replacement.is_some()) {
+            self.room_at.get_or_insert(now);
         }
     }
 
@@ -388,7 +418,8 @@ impl Group {
             }
             (true, Some(since)) => {
                 self.unfit_since = None;
-                let text = format!("this host can serve again after {:?}", now.since(since));
+                let text =
+                    format!("this host can serve again after {}", why::span(now.since(since)));
                 self.note(now, Severity::Info, "fit", text, out);
             }
             (false, Some(_)) | (true, None) => {}
@@ -426,12 +457,11 @@ impl Group {
     // ---- helpers ----
 
     fn enter(&mut self, now: Instant, state: State, why: String, out: &mut Out<'_>) {
-        let was = self.role();
         self.state = state;
         self.since = now;
         let want = self.state == State::Active;
         if self.addresses.wanted() != want {
-            self.addresses.set_wanted(want);
+            self.addresses.set_wanted(now, want);
         }
         let role = self.role();
         let kind = match role {
@@ -440,10 +470,8 @@ impl Group {
             Role::Active => "active",
             Role::Releasing => "releasing",
         };
-        let severity = match (was, role) {
-            (Role::Init | Role::Backup, Role::Init) => Severity::Warn,
-            (Role::Init | Role::Backup | Role::Active | Role::Releasing, _) => Severity::Info,
-        };
+        let fault = self.ready.is_err() && matches!(role, Role::Init | Role::Releasing);
+        let severity = if fault { Severity::Warn } else { Severity::Info };
         self.note(now, severity, kind, why.clone(), out);
         self.why = why;
     }
@@ -475,8 +503,7 @@ impl Group {
         let own = self.effective_priority();
         let election = match &self.state {
             State::Init { listen_at } => *listen_at,
-            // All must be down: the last one decides.
-            State::Backup => self.elections.iter().filter_map(|e| e.down_at(own)).max(),
+            State::Backup => self.down_at(own),
             State::Active => {
                 let yield_at = self.yield_at.filter(|_| !self.is_fit());
                 self.elections.iter().filter_map(Election::advert_at).chain(yield_at).min()
@@ -486,6 +513,7 @@ impl Group {
             }
         };
         let proxy = self.proxy.as_ref().and_then(Care::deadline);
-        [election, proxy, self.addresses.retry_at()].into_iter().flatten().min()
+        let room_at = self.room_at.filter(|_| self.is_stopped());
+        [election, proxy, self.addresses.retry_at(), room_at].into_iter().flatten().min()
     }
 }

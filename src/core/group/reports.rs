@@ -25,12 +25,12 @@ impl Group {
         let was = self.addresses.trouble();
         self.addresses.done(now, slot, op, spec, result);
         if let (Err(why), None) = (result, was) {
-            let did = match op {
-                Op::Add => "added",
-                Op::Del => "removed",
+            let (kind, did) = match op {
+                Op::Add => ("address-failed", "added"),
+                Op::Del => ("address-stuck", "removed"),
             };
             let text = format!("{} could not be {did}: {why}", spec.ip);
-            self.note(now, Severity::Error, "address-failed", text, out);
+            self.note(now, Severity::Error, kind, text, out);
         }
     }
 

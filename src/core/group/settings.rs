@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     pub(crate) password: Option<[u8; 8]>,
     /// The other nodes and routers.
     pub(crate) destinations: Vec<IpAddr>,
+    /// This node's place in the file.
+    pub(crate) rank: u32,
 }
 
 impl Group {
@@ -52,7 +54,7 @@ impl Group {
             self.stop(now, "restarting with a new configuration", out);
             return changes;
         }
-        let Settings { config, priority, password: _, destinations } = settings;
+        let Settings { config, priority, password: _, destinations, rank: _ } = settings;
         self.config = config;
         self.priority = priority;
         self.destinations = destinations;
@@ -87,7 +89,6 @@ impl Group {
         if self.proxy.is_some() {
             out.push(Action::Proxy(self.id, ProxyOrder::Watch));
         }
-        out.replaced();
     }
 }
 
