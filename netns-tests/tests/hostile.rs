@@ -1,6 +1,10 @@
 //! Packets that nobody honest sends: they move nothing, cost little, and are told of.
 
-#![allow(clippy::disallowed_methods, reason = "the lab measures and waits in real time")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "the lab measures and waits in real time, and prints the figures"
+)]
 
 mod common;
 
