@@ -1,6 +1,10 @@
 //! vipd and keepalived in one virtual router: whoever should holds the address, and alone.
 
-#![allow(clippy::disallowed_methods, reason = "the lab measures and waits in real time")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "the lab measures and waits in real time, and prints the figures"
+)]
 
 mod common;
 

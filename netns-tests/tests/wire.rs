@@ -1,6 +1,10 @@
 //! What vipd sends, judged by tshark, and when it sends it.
 
-#![allow(clippy::disallowed_methods, reason = "the lab measures and waits in real time")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "the lab measures and waits in real time, and prints the figures"
+)]
 
 mod common;
 

@@ -172,7 +172,7 @@ pub struct PortSpec {
     pub v4: Option<std::net::Ipv4Addr>,
     /// IPv6 adverts: our source address.
     pub v6: Option<std::net::Ipv6Addr>,
-    /// Virtual addresses whose ARP claims by others are to be reported.
+    /// Our own address and virtual ones, whose ARP claims by others are to be reported.
     pub watch: Vec<IpAddr>,
 }
 

@@ -218,6 +218,9 @@ impl Node {
                     None => {}
                 }
             }
+            if port.watch.is_empty() {
+                port.watch.extend(port.v4.map(IpAddr::V4));
+            }
             let room = MAX_WATCHED.saturating_sub(port.watch.len());
             port.watch.extend(group.config.addresses.iter().map(|a| a.ip).take(room));
         }

@@ -86,6 +86,16 @@ impl Node {
             self.with(id, out, |group, out| group.claimed(now, slot, ip, mac, out));
             return;
         }
+        let own = self.links.port(ifindex).and_then(|p| p.source(Family::of(ip)));
+        if own == Some(ip) {
+            // The kernel drops the adverts of such a machine before they get here.
+            self.each(out, |group, out| {
+                if group.port == Some(ifindex) {
+                    group.duplicate(now, ip, out);
+                }
+            });
+            return;
+        }
         let Some(peer) = self.peers.iter_mut().find(|p| p.ip == ip) else { return };
         let change = peer.answered(now, mac);
         let name = match change {
@@ -243,9 +253,14 @@ impl Group {
         if let Some(election) = self.election(family) {
             election.counters.own_source += 1;
         }
+        self.duplicate(now, from, out);
+    }
+
+    /// Another machine uses our own address.
+    fn duplicate(&mut self, now: Instant, from: IpAddr, out: &mut Out<'_>) {
         if self.signs.duplicate.see(now, from) {
             let text = format!(
-                "another machine advertises from {from}, this node's address: a second vipd with this node's name?"
+                "another machine uses {from}, this node's address: a second vipd with this node's name?"
             );
             self.note(now, Severity::Error, "duplicate-node", text, out);
         }
