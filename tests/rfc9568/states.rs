@@ -210,12 +210,21 @@ fn row_67_a_broken_priority_0_shortens_nothing() {
 
 #[test]
 fn row_68_an_advert_of_no_less_priority_restarts_the_timer() {
-    for (lines, priority) in [("", 1), ("", 99), (PREEMPT, 100), (PREEMPT, 101), (PREEMPT, 255)] {
+    for (lines, priority) in [("", 2), ("", 99), (PREEMPT, 100), (PREEMPT, 101), (PREEMPT, 255)] {
         let mut rig = Rig::new(lines);
         rig.wait(ms(300));
         rig.hear(&Packet::v3(LOWER, priority));
         assert_eq!(rig.until_active(), DOWN, "{lines} {priority}");
     }
+}
+
+/// Priority 1 of a node says that it cannot serve: it is not waited for, whatever the mode.
+#[test]
+fn row_68_an_unfit_node_does_not_restart_the_timer() {
+    let mut rig = Rig::new("");
+    rig.wait(ms(300));
+    rig.hear(&Packet::v3(LOWER, 1));
+    assert_eq!(rig.until_active(), DOWN - ms(300));
 }
 
 #[test]
