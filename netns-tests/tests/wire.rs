@@ -114,7 +114,7 @@ impl Scene {
         Ok(Self { lab, hap1, _hap2: hap2, watch, out })
     }
 
-    fn file(&self, addresses: &[&str], keys: &str) -> String {
+    fn file(addresses: &[&str], keys: &str) -> String {
         let nodes = [("hap1", 132, 150), ("hap2", 133, 100)];
         File { nodes: &nodes, routers: &[], addresses, keys: keys.to_owned() }.text()
     }
@@ -197,7 +197,7 @@ const SCHEDULE_MS: [u64; 6] = [0, 10, 50, 250, 1100, 3000];
 fn every_packet_of_a_life_is_right_and_on_time() -> Result {
     let scene = Scene::new("wire-life")?;
     let addresses = [VIP_NET, "192.168.34.86/24", VIP6_NET, "fd00:34::86/64"];
-    let file = scene.file(&addresses, "checksum = \"rfc9568\"\n");
+    let file = Scene::file(&addresses, "checksum = \"rfc9568\"\n");
     let stop = scene.run(&file, Duration::from_millis(3200))?;
     let sent = scene.sent(true)?;
     sent.iter().for_each(assert_sound);
@@ -276,7 +276,7 @@ fn every_form_of_advert_is_right() -> Result {
         std::fs::set_permissions(&path, private).expect("it was written just now");
         let keys = keys.replace("PASSWORD", &path.to_string_lossy());
         // The owner need not wait for three intervals of silence.
-        let file = scene.file(
+        let file = Scene::file(
             &[VIP_NET, "192.168.34.86/24"],
             &format!("{keys}priorities = {{ hap1 = 255 }}\n"),
         );
@@ -304,7 +304,7 @@ fn the_goodbye_follows_the_last_address() -> Result {
     let scene = Scene::new("wire-goodbye")?;
     let addresses: Vec<String> = (0..COUNT).map(|n| format!("10.0.{n}.1/32")).collect();
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-    let stop = scene.run(&scene.file(&addresses, ""), 500 * MS)?;
+    let stop = scene.run(&Scene::file(&addresses, ""), 500 * MS)?;
     let frames = scene.out.frames();
     let goodbye = frames.iter().find(|f| f.advert().is_some_and(|a| a.priority == 0));
     let goodbye = goodbye.expect("it says goodbye").at;
