@@ -305,17 +305,17 @@ impl Shell {
 
     /// Waits for the end of a window that is full, but no longer than to the deadline.
     fn pause_in_flood(&mut self) {
-        let now = clock::now();
         let (began, taken) = self.window;
         let end = began + WINDOW;
-        if now >= end {
-            self.window = (now, 0);
+        if self.now >= end {
+            self.window = (self.now, 0);
         } else if taken >= FLOOD {
             let until = self.armed.map_or(end, |at| at.min(end));
+            let left = until.since(clock::now()).as_millis();
+            let left = i32::try_from(left).ok().and_then(|ms| PollTimeout::try_from(ms).ok());
             let mut timer = [PollFd::new(self.timer.as_fd(), PollFlags::POLLIN)];
-            let left = i32::try_from(until.since(now).as_millis()).unwrap_or(0);
             // Interrupted or not: the turn that follows does what is due.
-            let _ = poll(&mut timer, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO));
+            let _ = poll(&mut timer, left.unwrap_or(PollTimeout::ZERO));
         }
     }
 

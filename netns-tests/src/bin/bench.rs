@@ -216,7 +216,11 @@ impl Bed {
                     interval: INTERVAL,
                     ..Instance::new(n, PRIORITIES[index], &[&format!("{}/22", vip(n))])
                 };
-                keepalived::start(host, &(1..=self.elections).map(instance).collect::<Vec<_>>())?
+                let instances: Vec<_> = (1..=self.elections).map(instance).collect();
+                keepalived::start_with(
+                    host,
+                    &real_time(&keepalived::config(host.name(), &instances)),
+                )?
             }
             Kind::Vipd => Vipd::start(host, &vipd_config(self.elections))?.process,
         };
@@ -298,6 +302,11 @@ const fn vip(n: u8) -> Ipv4Addr {
 
 fn net(index: usize) -> String {
     format!("{}/22", ADDRESSES[index])
+}
+
+/// vipd is real-time unless it may not be; so is keepalived here, at the same priority.
+fn real_time(config: &str) -> String {
+    config.replacen("global_defs {\n", "global_defs {\n  vrrp_rt_priority 50\n", 1)
 }
 
 /// The checksum is the one keepalived sends, so that both put the same packets on the wire: left to
@@ -402,7 +411,7 @@ fn print_table(measures: &[Measure]) {
     println!("{}", paint.rule(108));
     println!(
         "{n} faults of each kind at random moments, by turns; adverts every {} ms, priorities \
-         {PRIORITIES:?},\npreemption on, the same packets, one probe a millisecond; CPU: {WINDOWS} windows, both at \
+         {PRIORITIES:?},\npreemption on, both real-time, the same packets, one probe a millisecond; CPU: {WINDOWS} windows, both at \
          the same time.",
         INTERVAL.as_millis()
     );
