@@ -129,7 +129,7 @@ impl Scene {
             let path = self.hosts[0].write("password", &format!("{password}\n"))?;
             let private = std::fs::Permissions::from_mode(0o600);
             std::fs::set_permissions(&path, private).expect("it was written just now");
-            keys += &format!("password-file = \"{}\"\n", path.display());
+            keys.extend(["password-file = \"", &path.to_string_lossy(), "\"\n"]);
         }
         let is_node = |ix: &usize| nodes.iter().any(|(node, _)| node == ix);
         let routers: Vec<(&str, String)> = (0..3)
@@ -246,10 +246,8 @@ fn keepalived_between_vipds(wire: Wire) -> Result {
     let at = Stamp::now();
     let _middle = scene.keepalived(1, 150)?;
     scene.moves_to(1, "keepalived preempts vipd", at, wire.down(150) + SECOND)?;
-    for vipd in [&low] {
-        assert_eq!(vipd.role(GROUP)?, "backup");
-        assert_eq!(conditions(vipd)?.iter().find(|c| *c == "foreign-router"), None);
-    }
+    assert_eq!(low.role(GROUP)?, "backup");
+    assert_eq!(conditions(&low)?.iter().find(|c| *c == "foreign-router"), None);
     scene.was_alone(begin);
     Ok(())
 }
