@@ -90,15 +90,12 @@ fn lines(file: &Path) -> Vec<(usize, String)> {
 fn used(line: &str) -> Vec<String> {
     let mut all = Vec::new();
     for rest in line.split("crate::").skip(1) {
-        match rest.strip_prefix('{') {
-            Some(group) => {
-                let names = group.split('}').next().unwrap().split(',');
-                all.extend(names.map(|name| name.trim().to_owned()));
-            }
-            None => {
-                let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
-                all.push(rest[..end.unwrap_or(rest.len())].to_owned());
-            }
+        if let Some(group) = rest.strip_prefix('{') {
+            let names = group.split('}').next().unwrap_or_default().split(',');
+            all.extend(names.map(|name| name.trim().to_owned()));
+        } else {
+            let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'));
+            all.push(rest[..end.unwrap_or(rest.len())].to_owned());
         }
     }
     all

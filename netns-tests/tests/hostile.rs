@@ -33,11 +33,11 @@ struct Noise {
     turn: usize,
 }
 
-/// Makes one advert.
-type Forge = fn(&mut Noise) -> Vec<u8>;
+/// Makes a frame that is wrong in one way.
+type Wrong = fn(&mut Noise) -> Vec<u8>;
 
 /// What may be wrong, and the counter that says so.
-const WRONGS: [(Forge, &str); 11] = [
+const WRONGS: [(Wrong, &str); 11] = [
     (Noise::checksum, "checksum-errors"),
     (Noise::version, "version-errors"),
     (Noise::version_2_with_auth, "version-errors"),
@@ -250,7 +250,7 @@ fn a_little_noise_moves_nothing() -> Result {
     let seen = scene.suffers("noise", |m| m.flood(20, DURING, || noise.next()))?;
     assert!(seen.longest_gap < INTERVAL * 3 / 2, "{:?}", seen.longest_gap);
     seen.is_cheap(DURING);
-    for (_, name) in WRONGS {
+    for (_, name) in &WRONGS {
         seen.counted(name);
     }
     Ok(())
@@ -263,7 +263,7 @@ fn a_flood_of_noise_moves_nothing() -> Result {
     let seen = scene.suffers("flood", |m| m.flood(20_000, DURING, || noise.next()))?;
     assert!(seen.longest_gap < 2 * INTERVAL + SLACK, "{:?}", seen.longest_gap);
     seen.is_cheap(DURING);
-    for (_, name) in WRONGS {
+    for (_, name) in &WRONGS {
         seen.counted(name);
     }
     Ok(())

@@ -8,6 +8,7 @@
 
 mod common;
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -129,7 +130,7 @@ impl Scene {
             let path = self.hosts[0].write("password", &format!("{password}\n"))?;
             let private = std::fs::Permissions::from_mode(0o600);
             std::fs::set_permissions(&path, private).expect("it was written just now");
-            keys.extend(["password-file = \"", &path.to_string_lossy(), "\"\n"]);
+            let _ = writeln!(keys, "password-file = \"{}\"", path.display());
         }
         let is_node = |ix: &usize| nodes.iter().any(|(node, _)| node == ix);
         let routers: Vec<(&str, String)> = (0..3)

@@ -1,5 +1,7 @@
 //! Thousands of addresses, hundreds of groups: nothing is late, nothing is lost.
 
+#![allow(clippy::print_stdout, reason = "figures are for whoever runs it")]
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;

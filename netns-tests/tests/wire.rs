@@ -114,6 +114,11 @@ impl Scene {
         Ok(Self { lab, hap1, _hap2: hap2, watch, out })
     }
 
+    fn file(addresses: &[&str], keys: &str) -> String {
+        let nodes = [("hap1", 132, 150), ("hap2", 133, 100)];
+        File { nodes: &nodes, routers: &[], addresses, keys: keys.to_owned() }.text()
+    }
+
     /// What was sent so far, as tshark reads it; `preference` says how it checks version 3
     /// checksums over IPv4.
     fn sent(&self, v3_as_in_v2: bool) -> Result<Vec<Sent>> {
@@ -143,12 +148,6 @@ impl Scene {
         vipd.process.wait(5 * SECOND)?;
         Ok(stop)
     }
-}
-
-/// The file with hap1 as the better of two nodes.
-fn file(addresses: &[&str], keys: &str) -> String {
-    let nodes = [("hap1", 132, 150), ("hap2", 133, 100)];
-    File { nodes: &nodes, routers: &[], addresses, keys: keys.to_owned() }.text()
 }
 
 /// What holds for every frame.
@@ -198,7 +197,7 @@ const SCHEDULE_MS: [u64; 6] = [0, 10, 50, 250, 1100, 3000];
 fn every_packet_of_a_life_is_right_and_on_time() -> Result {
     let scene = Scene::new("wire-life")?;
     let addresses = [VIP_NET, "192.168.34.86/24", VIP6_NET, "fd00:34::86/64"];
-    let file = file(&addresses, "checksum = \"rfc9568\"\n");
+    let file = Scene::file(&addresses, "checksum = \"rfc9568\"\n");
     let stop = scene.run(&file, Duration::from_millis(3200))?;
     let sent = scene.sent(true)?;
     sent.iter().for_each(assert_sound);
@@ -277,8 +276,10 @@ fn every_form_of_advert_is_right() -> Result {
         std::fs::set_permissions(&path, private).expect("it was written just now");
         let keys = keys.replace("PASSWORD", &path.to_string_lossy());
         // The owner need not wait for three intervals of silence.
-        let file =
-            file(&[VIP_NET, "192.168.34.86/24"], &format!("{keys}priorities = {{ hap1 = 255 }}\n"));
+        let file = Scene::file(
+            &[VIP_NET, "192.168.34.86/24"],
+            &format!("{keys}priorities = {{ hap1 = 255 }}\n"),
+        );
         scene.run(&file, 300 * MS)?;
         let sent = scene.sent(v3_as_in_v2)?;
         sent.iter().for_each(assert_sound);
@@ -303,7 +304,7 @@ fn the_goodbye_follows_the_last_address() -> Result {
     let scene = Scene::new("wire-goodbye")?;
     let addresses: Vec<String> = (0..COUNT).map(|n| format!("10.0.{n}.1/32")).collect();
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-    let stop = scene.run(&file(&addresses, ""), 500 * MS)?;
+    let stop = scene.run(&Scene::file(&addresses, ""), 500 * MS)?;
     let frames = scene.out.frames();
     let goodbye = frames.iter().find(|f| f.advert().is_some_and(|a| a.priority == 0));
     let goodbye = goodbye.expect("it says goodbye").at;

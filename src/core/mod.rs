@@ -46,7 +46,7 @@ use group::Group;
 use links::Links;
 use presence::{Change, Peer};
 use signs::DropLog;
-use status::{Note, Severity};
+use status::{Note, PeerKind, Severity};
 
 /// 224.0.0.18 (RFC 9568 §5.1.1.2).
 pub const MULTICAST_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
@@ -133,6 +133,11 @@ impl Out<'_> {
     /// Whether that is a node's or router's address of the file.
     fn knows(&self, ip: IpAddr) -> bool {
         self.peers.iter().any(|p| p.ip == ip)
+    }
+
+    /// Whether that is the address of another vipd.
+    fn is_node(&self, ip: IpAddr) -> bool {
+        self.peers.iter().any(|p| p.ip == ip && p.kind == PeerKind::Node)
     }
 
     /// What to call whoever has this address.

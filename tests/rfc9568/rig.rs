@@ -263,7 +263,9 @@ impl Rig {
         let start = self.now;
         while self.role() != Role::Active {
             assert!(self.now.since(start) <= limit, "not Active within {limit:?}");
-            packets.iter().for_each(|packet| self.hear(packet));
+            for packet in packets {
+                self.hear(packet);
+            }
             self.wait(pace);
         }
         self.now.since(start)

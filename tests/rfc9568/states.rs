@@ -210,12 +210,21 @@ fn row_67_a_broken_priority_0_shortens_nothing() {
 
 #[test]
 fn row_68_an_advert_of_no_less_priority_restarts_the_timer() {
-    for (lines, priority) in [("", 1), ("", 99), (PREEMPT, 100), (PREEMPT, 101), (PREEMPT, 255)] {
+    for (lines, priority) in [("", 2), ("", 99), (PREEMPT, 100), (PREEMPT, 101), (PREEMPT, 255)] {
         let mut rig = Rig::new(lines);
         rig.wait(ms(300));
         rig.hear(&Packet::v3(LOWER, priority));
         assert_eq!(rig.until_active(), DOWN, "{lines} {priority}");
     }
+}
+
+/// Priority 1 of a node says that it cannot serve: it is not waited for, whatever the mode.
+#[test]
+fn row_68_an_unfit_node_does_not_restart_the_timer() {
+    let mut rig = Rig::new("");
+    rig.wait(ms(300));
+    rig.hear(&Packet::v3(LOWER, 1));
+    assert_eq!(rig.until_active(), DOWN - ms(300));
 }
 
 #[test]
@@ -417,7 +426,7 @@ fn row_78_the_preempt_delay_begins_anew_after_a_fault() {
     rig.hear(&Packet::v3(LOWER, 90));
     rig.wait(ms(200));
     rig.link(ETH0, "eth0", false);
-    rig.wait(Duration::from_secs(60));
+    rig.wait(Duration::from_mins(1));
     rig.link(ETH0, "eth0", true);
     let took = rig.active_despite(&[Packet::v3(LOWER, 90)], INTERVAL, ms(3000));
     assert!(took >= ms(2000), "{took:?}");
@@ -441,7 +450,7 @@ fn row_78_the_start_delay_begins_with_carrier() {
     let mut rig = Rig::dark(parse(&file("start-delay = \"2s\"")), None);
     rig.address(ETH0, OWN, 24);
     rig.link(ETH0, "eth0", false);
-    rig.wait(Duration::from_secs(60));
+    rig.wait(Duration::from_mins(1));
     assert!(rig.is("no-carrier"));
     rig.link(ETH0, "eth0", true);
     rig.wait(ms(1999));
@@ -465,7 +474,7 @@ fn row_78_without_carrier_the_addresses_go_and_come_back() {
     let mut rig = Rig::active("");
     rig.link(ETH0, "eth0", false);
     assert_eq!((rig.role(), rig.deeds()), (Role::Init, vec![Did::Del(ip(VIP))]));
-    rig.wait(Duration::from_secs(60));
+    rig.wait(Duration::from_mins(1));
     assert_eq!(rig.deeds(), []);
     rig.link(ETH0, "eth0", true);
     assert_eq!(rig.until_active(), DOWN);

@@ -7,6 +7,7 @@
 //! | mutant of the core | killed by |
 //! |---|---|
 //! | priority 0 sent before the addresses are gone | `World::check_advert` |
+//! | an unfit holder is left alone | `a_fit_host_does_not_wait_for_an_unfit_holder` |
 //! | no release when yielding to a better router | calm: one holder |
 //! | priority 0 ignored | `a_graceful_stop_hands_over_at_once` |
 //! | tie-break inverted | calm: one holder, equal priorities |
@@ -197,6 +198,23 @@ fn a_proxy_that_keeps_dying_makes_the_host_yield() {
         assert_ne!(world.holder(), Some(holder), "seed {seed}");
         assert!(world.noted("proxy-died"), "seed {seed}");
         world.assert_one_holder();
+    }
+}
+
+/// The Backup that comes back is fit, the holder is not: it takes over without preemption.
+#[test]
+fn a_fit_host_does_not_wait_for_an_unfit_holder() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, Cluster { proxy: true, ..Cluster::three() });
+        world.run(seconds(3));
+        world.inject(Fault::PowerLoss(1));
+        world.inject(Fault::PowerLoss(2));
+        world.run(seconds(1));
+        world.inject(Fault::BreakProxy(0));
+        world.run(seconds(20));
+        world.inject(Fault::PowerOn(1));
+        world.run(seconds(1));
+        assert_eq!(world.holder(), Some(1), "seed {seed}");
     }
 }
 

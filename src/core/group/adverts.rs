@@ -26,7 +26,7 @@ impl Group {
         match self.state {
             State::Init { .. } | State::Releasing { then: Then::Init, .. } => {}
             State::Backup | State::Releasing { then: Then::Backup, .. } => {
-                self.advert_in_backup(now, family, own, advert);
+                self.advert_in_backup(now, family, from, own, advert, out);
             }
             State::Active => self.advert_in_active(now, family, from, own, advert, out),
         }
@@ -36,10 +36,15 @@ impl Group {
         &mut self,
         now: Instant,
         family: Family,
+        from: IpAddr,
         own: Priority,
         advert: &Advert<'_>,
+        out: &Out<'_>,
     ) {
-        let preempts = self.preempts(now, own, advert.priority);
+        // Among nodes the least priority means "unfit": no preemption mode keeps the addresses
+        // on a host that cannot serve while this one can.
+        let unfit = advert.priority == Priority::LEAST && out.is_node(from);
+        let preempts = self.preempts(now, own, advert.priority) || (unfit && own > Priority::LEAST);
         let Some(election) = self.elections.iter_mut().find(|e| e.family == family) else { return };
         if matches!(self.state, State::Releasing { .. }) {
             election.learned = advert.interval;
