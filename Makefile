@@ -47,11 +47,11 @@ demo: root cargo deps release ## three load balancers in namespaces, failed in s
 test: root cargo deps test-unit test-netns test-fuzz ## everything but what takes minutes (root)
 
 test-unit: cargo
-	@$(CARGO) test --locked --package vipd
+	@$(CARGO) test --locked --no-fail-fast --package vipd
 
 # One at a time: these tests measure time, and every daemon of theirs is real.
 test-netns: root cargo build
-	@$(CARGO) test --locked --package netns-tests -- --test-threads=1
+	@$(CARGO) test --locked --no-fail-fast --package netns-tests -- --test-threads=1
 
 # Long enough to find what a parser forgot yesterday; `make fuzz` looks longer.
 test-fuzz: cargo
