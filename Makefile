@@ -57,9 +57,9 @@ test-netns: root cargo build
 test-fuzz: cargo
 	@fuzz/run.sh 5
 
-test-slow: root cargo deps build ## also the tests that take minutes (root)
-	@$(CARGO) test --locked --package vipd -- --include-ignored
-	@$(CARGO) test --locked --package netns-tests -- --include-ignored --test-threads=1
+test-slow: test ## everything, then thousands of bad nights and a longer look of the fuzzers (root)
+	@VIPD_SEEDS=5000 $(CARGO) test --locked --release --package vipd --test sim
+	@fuzz/run.sh 60
 
 bench: root cargo deps release ## vipd against keepalived, interleaved: outages, CPU, memory (root)
 	@target/release/bench $(BENCH)

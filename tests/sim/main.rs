@@ -24,7 +24,11 @@ use std::time::Duration;
 
 use world::{Cluster, Fault, World};
 
-const SEEDS: u64 = 150;
+/// How many nights a test goes through: `VIPD_SEEDS`, or few enough for every day.
+fn seeds() -> std::ops::Range<u64> {
+    let asked = std::env::var("VIPD_SEEDS").ok().and_then(|n| n.parse().ok());
+    0..asked.unwrap_or(150)
+}
 
 fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -33,7 +37,7 @@ fn seconds(n: u64) -> Duration {
 /// Loss, cuts, stalls, deleted addresses and restarts for a minute, then calm.
 #[test]
 fn a_bad_night_heals() {
-    for seed in 0..SEEDS {
+    for seed in seeds() {
         let mut world = World::new(seed, Cluster::three());
         world.run(seconds(5));
         for _ in 0..20 {
@@ -53,7 +57,7 @@ fn a_bad_night_heals() {
 
 #[test]
 fn a_power_loss_costs_a_down_interval() {
-    for seed in 0..SEEDS {
+    for seed in seeds() {
         let mut world = World::new(seed, Cluster::three());
         world.run(seconds(3));
         let holder = world.holder().expect("a holder after three seconds");
@@ -69,7 +73,7 @@ fn a_power_loss_costs_a_down_interval() {
 
 #[test]
 fn a_graceful_stop_hands_over_at_once() {
-    for seed in 0..SEEDS {
+    for seed in seeds() {
         let mut world = World::new(seed, Cluster::three());
         world.run(seconds(3));
         let holder = world.holder().expect("a holder");
@@ -87,7 +91,7 @@ fn a_graceful_stop_hands_over_at_once() {
 /// clients there follow somebody else.
 #[test]
 fn clients_follow_after_a_partition() {
-    for seed in 0..SEEDS {
+    for seed in seeds() {
         let mut world = World::new(seed, Cluster::three());
         world.run(seconds(3));
         let holder = world.holder().expect("a holder");
@@ -125,7 +129,7 @@ fn the_best_preempts_when_told_to_and_not_before() {
 
 #[test]
 fn equal_priorities_settle_on_the_higher_address() {
-    for seed in 0..SEEDS {
+    for seed in seeds() {
         let mut world = World::new(seed, Cluster { priorities: [100; 3], ..Cluster::three() });
         world.run(seconds(5));
         world.assert_one_holder();
@@ -140,7 +144,7 @@ fn equal_priorities_settle_on_the_higher_address() {
 /// A daemon that was not run for seconds hears what was queued before it believes its timer.
 #[test]
 fn a_stalled_backup_does_not_take_over() {
-    for seed in 0..SEEDS {
+    for seed in seeds() {
         let mut world = World::new(seed, Cluster::three());
         world.run(seconds(3));
         let holder = world.holder().expect("a holder");
@@ -154,7 +158,7 @@ fn a_stalled_backup_does_not_take_over() {
 
 #[test]
 fn a_deleted_address_comes_back_alone() {
-    for seed in 0..SEEDS {
+    for seed in seeds() {
         let mut world = World::new(seed, Cluster::three());
         world.run(seconds(3));
         let holder = world.holder().expect("a holder");
