@@ -310,14 +310,15 @@ fn real_time(config: &str) -> String {
 }
 
 /// The checksum is the one keepalived sends, so that both put the same packets on the wire: left to
-/// itself, a vipd that has heard nobody sends each advert in both forms.
+/// itself, a vipd that has heard nobody sends each advert in both forms. And it would yield to
+/// whoever deletes an address as often as this does.
 fn vipd_config(elections: u8) -> String {
     let nodes = [("hap1", ADDRESSES[0], PRIORITIES[0]), ("hap2", ADDRESSES[1], PRIORITIES[1])];
     let group = |n| (format!("g{n}"), n, vec![format!("{}/22", vip(n))]);
     let groups: Vec<_> = (1..=elections).map(group).collect();
     Setup { nodes: &nodes, interval: INTERVAL, preempt: true, groups: &groups, proxy: None }
         .text()
-        .replace("[[group]]\n", "[[group]]\nchecksum = \"pseudo\"\n")
+        .replace("[[group]]\n", "[[group]]\nchecksum = \"pseudo\"\nrestore-limit = 100\n")
 }
 
 impl Fault {
