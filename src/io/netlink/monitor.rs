@@ -226,9 +226,9 @@ pub enum Trouble {
     Netlink(io::Error),
 }
 
-/// Waits for something to read, but for no more than a second.
+/// Waits for something to read; after a minute a socket that failed is tried again.
 fn wait(monitor: &Monitor) {
     let mut fds = [PollFd::new(monitor.as_fd(), PollFlags::POLLIN)];
     // Interrupted or not, the next thing is to look.
-    let _: Result<i32, Errno> = poll(&mut fds, PollTimeout::from(1000u16));
+    let _: Result<i32, Errno> = poll(&mut fds, PollTimeout::from(60_000u16));
 }
