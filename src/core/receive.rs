@@ -218,7 +218,7 @@ impl Group {
                 format!("{} has our priority, {own}: addresses break the tie", out.name(from));
             self.note(now, Severity::Warn, "equal-priority", text, out);
         }
-        let Some(election) = self.elections.iter_mut().find(|e| e.family == family) else { return };
+        let Some(election) = self.election(family) else { return };
         let same = advert.same_addresses(&election.addresses);
         let own_interval = election.interval;
         if !same {

@@ -21,7 +21,7 @@ impl Group {
         out: &mut Out<'_>,
     ) {
         let own = self.effective_priority();
-        let Some(election) = self.elections.iter_mut().find(|e| e.family == family) else { return };
+        let Some(election) = self.election(family) else { return };
         election.hear(now, from, advert);
         match self.state {
             State::Init { .. } | State::Releasing { then: Then::Init, .. } => {}
@@ -45,8 +45,9 @@ impl Group {
         // on a host that cannot serve while this one can.
         let unfit = advert.priority == Priority::LEAST && out.is_node(from);
         let preempts = self.preempts(now, own, advert.priority) || (unfit && own > Priority::LEAST);
-        let Some(election) = self.elections.iter_mut().find(|e| e.family == family) else { return };
-        if matches!(self.state, State::Releasing { .. }) {
+        let releasing = matches!(self.state, State::Releasing { .. });
+        let Some(election) = self.election(family) else { return };
+        if releasing {
             election.learned = advert.interval;
             return;
         }
@@ -83,13 +84,7 @@ impl Group {
         match Election::compare(own, source, from, advert.priority) {
             Rival::Better => self.lose(now, family, from, advert, out),
             rival @ (Rival::Gone | Rival::Worse) => {
-                let Some(election) = self.elections.iter_mut().find(|e| e.family == family) else {
-                    return;
-                };
-                if election.may_assert(now) {
-                    election.arm_advert(now);
-                    self.send(family, own, out);
-                }
+                self.assert_in(now, family, own, out);
                 if self.signs.rival.see(now, from) {
                     let text = match rival {
                         Rival::Gone => format!("{} gave up; announced again", out.name(from)),

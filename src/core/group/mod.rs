@@ -445,13 +445,19 @@ impl Group {
     pub(crate) fn assert(&mut self, now: Instant, out: &mut Out<'_>) {
         let own = self.effective_priority();
         for ix in 0..self.elections.len() {
-            if self.elections[ix].may_assert(now) {
-                self.elections[ix].arm_advert(now);
-                let family = self.elections[ix].family;
-                self.send(family, own, out);
-            }
+            self.assert_in(now, self.elections[ix].family, own, out);
         }
         self.addresses.announce_again(now);
+    }
+
+    /// Advertises out of turn, unless that has just been done.
+    fn assert_in(&mut self, now: Instant, family: Family, own: Priority, out: &mut Out<'_>) {
+        if let Some(election) = self.election(family)
+            && election.may_assert(now)
+        {
+            election.arm_advert(now);
+            self.send(family, own, out);
+        }
     }
 
     // ---- helpers ----
@@ -480,7 +486,7 @@ impl Group {
         if out.source(self.port, family).is_none() {
             return;
         }
-        if let Some(election) = self.elections.iter_mut().find(|e| e.family == family) {
+        if let Some(election) = self.election(family) {
             election.counters.sent += 1;
             election.counters.releases_sent += u64::from(priority == Priority::RELEASE);
             out.push(Action::Advertise { group: self.id, family, priority });
