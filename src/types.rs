@@ -285,6 +285,135 @@ impl fmt::Display for Mac {
     }
 }
 
+/// Which kernel gate a lease is bound to: random bits made together with the gate, which outlives
+/// the daemon. A restarted daemon that finds its gate again is its predecessor's heir; a clone of
+/// the machine that made a gate of its own is not.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct GateId(pub u128);
+
+/// Which run of a daemon: random bits made at its start.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct Incarnation(pub u128);
+
+/// The place of a voter in the configuration: nodes in the order of the file, then witnesses.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct VoterIx(pub u8);
+
+impl VoterIx {
+    /// The most voters a cluster can have: sets of them are 32 bits.
+    pub const MOST: usize = 32;
+
+    /// As an index.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A set of voters.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct Voters(pub u32);
+
+impl Voters {
+    /// Nobody.
+    pub const NONE: Self = Self(0);
+
+    /// The first `count` voters.
+    pub const fn first(count: usize) -> Self {
+        if count >= VoterIx::MOST { Self(u32::MAX) } else { Self((1 << count) - 1) }
+    }
+
+    /// Whether `voter` is in the set.
+    pub const fn has(self, voter: VoterIx) -> bool {
+        voter.0 < 32 && self.0 & (1 << voter.0) != 0
+    }
+
+    /// The set with `voter`.
+    #[must_use]
+    pub const fn with(self, voter: VoterIx) -> Self {
+        if voter.0 < 32 { Self(self.0 | 1 << voter.0) } else { self }
+    }
+
+    /// How many there are.
+    pub const fn count(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    /// Each of them, in order.
+    pub fn iter(self) -> impl Iterator<Item = VoterIx> {
+        (0..32).map(VoterIx).filter(move |v| self.has(*v))
+    }
+}
+
+/// What two votes must agree on to count together: a hash of everything in the file that decides
+/// who may serve what.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+#[serde(transparent)]
+pub struct Digest(pub u128);
+
 #[cfg(test)]
 mod tests {
     use super::*;

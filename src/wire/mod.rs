@@ -4,7 +4,9 @@
 //!   that needs no state.
 //! * [`announce`]: gratuitous ARP and unsolicited neighbour advertisements, probes of peers,
 //!   and what is heard in answer.
+//! * [`peer`]: what voters tell each other, authenticated.
 
 pub mod announce;
 mod checksum;
+pub mod peer;
 pub mod vrrp;

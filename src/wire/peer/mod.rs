@@ -1,0 +1,140 @@
+//! What voters tell each other about who may hold which group.
+//!
+//! The values; what they mean is decided by `core::lease`. One datagram carries one [`Message`]:
+//! what holds of its sender, then any number of entries, so that many groups share a datagram.
+
+use std::time::Duration;
+
+use crate::types::{Digest, GateId, Instant, Priority, VoterIx, Voters};
+
+/// One datagram's worth of news from one voter to another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Message {
+    /// About the sender.
+    pub head: Head,
+    /// About groups.
+    pub entries: Vec<Entry>,
+}
+
+/// What every datagram says about its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Head {
+    /// The configuration in force; entries are about the groups of this one.
+    pub active: Digest,
+    /// The configuration it is ready to switch to; `active` where there is no other.
+    pub next: Digest,
+    /// Whether its vote counts: everybody was seen with `active`.
+    pub settled: bool,
+    /// Whom it has heard lately.
+    pub heard: Voters,
+    /// Its boot clock as it sent this.
+    pub clock: Instant,
+}
+
+/// One piece of news about one group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Entry {
+    /// The group's place in the configuration.
+    pub group: u16,
+    /// What about it.
+    pub news: News,
+}
+
+/// What is said about a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum News {
+    /// Please vote for me.
+    Request {
+        /// What the vote is for.
+        gate: GateId,
+        /// Rises with every request of a gate.
+        round: u64,
+        /// The number of this tenure; rises with every change of the holder.
+        epoch: u64,
+    },
+    /// You have my vote for this round.
+    Grant {
+        /// Of the request.
+        gate: GateId,
+        /// Of the request.
+        round: u64,
+    },
+    /// You do not have my vote.
+    Deny {
+        /// Of the request.
+        gate: GateId,
+        /// Of the request.
+        round: u64,
+        /// Why.
+        why: Denial,
+    },
+    /// My gate is shut, and no round up to this one will ever open it.
+    Release {
+        /// Whose votes are given back.
+        gate: GateId,
+        /// Up to which round.
+        round: u64,
+        /// For whom the votes are kept for a moment.
+        successor: Option<VoterIx>,
+    },
+    /// How I stand.
+    Report(Report),
+    /// Please hand the group over to this node, an operator says.
+    Move {
+        /// To whom.
+        to: VoterIx,
+    },
+}
+
+/// Why a vote was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Denial {
+    /// Somebody has it.
+    Held {
+        /// Who.
+        by: VoterIx,
+        /// For how much longer, to the microsecond.
+        left: Duration,
+    },
+    /// I may have forgotten whom I voted for.
+    Quiet {
+        /// For how much longer, to the microsecond.
+        left: Duration,
+    },
+    /// Not everybody has been seen with this configuration.
+    Unsettled,
+    /// We do not run with the same configuration.
+    Config,
+    /// You do not hear me, so my vote would be lost.
+    OneWay,
+    /// It is kept for somebody.
+    Reserved {
+        /// For whom.
+        to: VoterIx,
+    },
+    /// The number of the tenure is used up.
+    Epoch {
+        /// The highest one known.
+        highest: u64,
+    },
+    /// My clock runs wrong, so I do not vote.
+    Clock,
+}
+
+/// How a node stands to a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Report {
+    /// Its priority in force; `None` for one that cannot hold: a witness, a host without its
+    /// interface, one that is stopping.
+    pub priority: Option<Priority>,
+    /// Whether it would take the group from a holder of lower priority.
+    pub wants: bool,
+    /// For how much longer its gate is open, to the microsecond; zero where it does not hold.
+    pub holds: Duration,
+    /// The highest tenure it knows of.
+    pub epoch: u64,
+    /// Whom it gave its vote, and for how much longer, to the microsecond.
+    pub vote: Option<(VoterIx, Duration)>,
+    /// How long nobody answered when it last took over, as it saw it, to the microsecond.
+    pub gap: Option<Duration>,
+}
