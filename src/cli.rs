@@ -5,6 +5,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use clap_mangen::Man;
@@ -56,10 +57,13 @@ Exit status:
 #[derive(Clone, Debug, Parser)]
 #[command(name = "vipd", version, after_long_help = VIPD_EXIT, max_term_width = 100)]
 pub struct Vipd {
-    /// Configuration file
+    /// Configuration file; with --witness it may be given several times, one for each cluster
     #[arg(short, long, value_name = "FILE", default_value = "/etc/vipd/vipd.toml")]
-    pub config: PathBuf,
-    /// Which node of the file this is [default: the host name]
+    pub config: Vec<PathBuf>,
+    /// Only vote, as a witness of each cluster: holds nothing, and needs no capability
+    #[arg(long)]
+    pub witness: bool,
+    /// Which node or witness of the file this is [default: the host name]
     #[arg(short, long, value_name = "NAME")]
     pub node: Option<String>,
     /// Directory of the socket and the lock; several instances on a machine need one each
@@ -69,12 +73,29 @@ pub struct Vipd {
     /// warn,vipd=debug
     #[arg(short, long, value_name = "LEVEL", default_value = "info", env = "VIPD_LOG")]
     pub log_level: String,
-    /// Check the configuration for this node and exit, touching nothing
+    /// Check the configuration for this host and exit, touching nothing
     #[arg(long)]
     pub check: bool,
 }
 
 impl Vipd {
+    /// The command line of this process; one that makes no sense ends it with status 2.
+    pub fn from_command_line() -> Self {
+        Self::parse().sound().unwrap_or_else(|error| error.exit())
+    }
+
+    /// What no argument can tell alone: several files are for a witness only.
+    ///
+    /// # Errors
+    /// If there are several and it is none.
+    pub fn sound(self) -> Result<Self, clap::Error> {
+        if self.config.len() > 1 && !self.witness {
+            let why = "several --config are for --witness only: a node is of one cluster";
+            return Err(Self::command().error(ErrorKind::ArgumentConflict, why));
+        }
+        Ok(self)
+    }
+
     /// The node's name: as given, else the host name.
     ///
     /// # Errors
@@ -328,6 +349,20 @@ mod tests {
     fn both_definitions_are_sound() {
         Vipd::command().debug_assert();
         Vipctl::command().debug_assert();
+    }
+
+    #[test]
+    fn only_a_witness_is_of_several_clusters() {
+        let parse = |line: &str| {
+            Vipd::try_parse_from(line.split(' ')).and_then(Vipd::sound).map(|v| v.config)
+        };
+        assert_eq!(parse("vipd").unwrap(), [PathBuf::from("/etc/vipd/vipd.toml")]);
+        assert_eq!(parse("vipd -c a").unwrap(), [PathBuf::from("a")]);
+        let two = ["a", "b"].map(PathBuf::from);
+        assert_eq!(parse("vipd --witness -c a --config b").unwrap(), two);
+        let refused = parse("vipd -c a -c b").unwrap_err();
+        assert!(refused.to_string().contains("--witness only"), "{refused}");
+        assert_eq!(refused.exit_code(), 2);
     }
 
     #[test]

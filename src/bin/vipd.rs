@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 fn main() -> ExitCode {
-    vipd::daemon::run(&vipd::cli::Vipd::parse())
+    vipd::daemon::run(&vipd::cli::Vipd::from_command_line())
 }

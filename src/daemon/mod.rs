@@ -62,7 +62,7 @@ pub fn run(args: &cli::Vipd) -> ExitCode {
         Err(error) => return refuse(exit::FAILED, &format!("host name: {error}")),
     };
     let options = Options {
-        config: args.config.clone(),
+        config: args.config.first().cloned().unwrap_or_default(),
         node: name,
         runtime_dir: args.runtime_dir.clone(),
         socket: args.socket(),
