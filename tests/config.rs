@@ -5,6 +5,8 @@
 
 #[path = "config/files.rs"]
 mod files;
+#[path = "config/lease.rs"]
+mod lease;
 #[path = "config/properties.rs"]
 mod properties;
 #[path = "config/values.rs"]

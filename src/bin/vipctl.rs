@@ -265,7 +265,7 @@ fn check(common: &Common, args: &CheckArgs) -> Result<u8, Failure> {
     }
     print(out.as_bytes())?;
     if let Some(node) = &args.node {
-        config.validate_for(node).map_err(|e| Failure::Other(e.to_string()))?;
+        config.find(node).map_err(|e| Failure::Other(e.to_string()))?;
     }
     Ok(if args.strict && !found.is_empty() { exit::FAILED } else { exit::OK })
 }

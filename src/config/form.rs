@@ -61,6 +61,11 @@ pub(super) static SECRET: Form =
 pub(super) static WORD: Form = form("a string", word, None);
 pub(super) static NODE_IP: Form =
     form("an IP address without prefix length", |s| node_ip(s).map(drop), Some("^[0-9a-fA-F.:]+$"));
+pub(super) static VOTER_IP: Form = form(
+    "an IP address without prefix length",
+    |s| voter_ip(s).map(drop),
+    Some("^[0-9a-fA-F.:]+$"),
+);
 pub(super) static NODE_IP6: Form = form(
     "an IPv6 address without prefix length",
     |s| node_ip6(s).map(drop),
@@ -178,6 +183,21 @@ pub(super) fn node_ip(s: &str) -> Result<IpAddr, Refusal> {
     let ip = ip(s)?;
     usable(ip)?;
     Ok(ip)
+}
+
+/// An address of a host that has to be reached without naming an interface.
+pub(super) fn voter_ip(s: &str) -> Result<IpAddr, Refusal> {
+    match node_ip(s)? {
+        ip if is_link_local(ip) => Err(Refusal::new(
+            "link-local, which needs an interface beside it; give the global or unique-local one",
+        )),
+        ip => Ok(ip),
+    }
+}
+
+/// Whether it is an IPv6 address of one link only.
+pub(super) fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
 /// An IPv6 address of a host.

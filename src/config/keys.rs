@@ -2,7 +2,7 @@
 
 use super::form::{
     Form, HOST, INTERFACE, LABEL, LINK_LOCAL, NAME, NODE_IP, NODE_IP6, PATH, SECRET, UNIT, USER,
-    VIRTUAL, WORD,
+    VIRTUAL, VOTER_IP, WORD,
 };
 
 /// A table of the file.
@@ -113,6 +113,13 @@ pub(super) static FILE: Table = Table {
             doc: "Each host that runs vipd, the preferred one first.",
         },
         Key {
+            name: "witness",
+            kind: Kind::Tables { of: &WITNESS, max: 8 },
+            need: Need::Default("[]"),
+            example: "[{ name = \"tie\", address = \"192.168.34.140\" }]",
+            doc: "Each host that only votes, for `safety = \"lease\"`.",
+        },
+        Key {
             name: "group",
             kind: Kind::Tables { of: &GROUP, max: MANY },
             need: Need::Required,
@@ -137,10 +144,25 @@ pub(super) static CLUSTER: Table = Table {
         Key {
             name: "secret",
             kind: text(&SECRET),
-            need: Need::Optional("none"),
+            need: Need::Optional("none; needed by `safety = \"lease\"`"),
             example: "\"/etc/vipd/secret\"",
-            doc: "File with the cluster's key. Reserved for `safety = \"lease\"`; not read by this \
-                  release.",
+            doc: "File with the cluster's key, the same on every voter, made by vipctl's `keygen`: \
+                  what voters tell each other is signed with it.",
+        },
+        Key {
+            name: "port",
+            kind: Kind::Int { min: 1, max: 65_535 },
+            need: Need::Default("8112"),
+            example: "8112",
+            doc: "UDP port on which voters talk to each other.",
+        },
+        Key {
+            name: "lease",
+            kind: time(100, 10_000),
+            need: Need::Default("\"220ms\""),
+            example: "\"220ms\"",
+            doc: "How long a holder may serve after it asked for its last renewal. It asks every \
+                  quarter of that, and a dead holder is missed for about as long.",
         },
     ],
 };
@@ -172,11 +194,48 @@ pub(super) static NODE: Table = Table {
             doc: "Its fixed IPv6 address beside an IPv4 `address`; needed for IPv6 unicast.",
         },
         Key {
+            name: "paths",
+            kind: Kind::List { of: &text(&VOTER_IP), min: 0, max: 3 },
+            need: Need::Default("[]"),
+            example: "[\"10.0.0.132\"]",
+            doc: "Further addresses at which other voters reach it, one for each further network; the \
+                  first talks to the first ones of the others.",
+        },
+        Key {
             name: "priority",
             kind: PRIORITY,
             need: Need::Optional("150 for the first node, then 10 less than the node above"),
             example: "150",
             doc: "1 to 254; the highest live one is preferred. 255 is for the owner of an address.",
+        },
+    ],
+};
+
+/// `[[witness]]`
+pub(super) static WITNESS: Table = Table {
+    header: "[[witness]]",
+    doc: "A host that runs `vipd --witness`: it votes, and never has an address of a group.",
+    keys: &[
+        Key {
+            name: "name",
+            kind: text(&HOST),
+            need: Need::Required,
+            example: "\"tie\"",
+            doc: "Its host name, short or full.",
+        },
+        Key {
+            name: "address",
+            kind: text(&VOTER_IP),
+            need: Need::Required,
+            example: "\"192.168.34.140\"",
+            doc: "Its own fixed address, at which the nodes reach it.",
+        },
+        Key {
+            name: "paths",
+            kind: Kind::List { of: &text(&VOTER_IP), min: 0, max: 3 },
+            need: Need::Default("[]"),
+            example: "[\"10.0.0.140\"]",
+            doc: "As those of a node.",
         },
     ],
 };
@@ -210,10 +269,13 @@ pub(super) static GROUP: Table = Table {
         Key {
             name: "safety",
             kind: Kind::Choice(&["vrrp", "lease", "lease+fence"]),
-            need: Need::Optional("\"vrrp\" with one or two nodes; must be written with more"),
+            need: Need::Optional(
+                "\"lease\" with three voters or more, nodes and witnesses, and no `routers`; else \
+                 \"vrrp\"",
+            ),
             example: "\"vrrp\"",
-            doc: "What a holder must prove: nothing beyond VRRP. \"lease\" and \"lease+fence\" are \
-                  not in this release.",
+            doc: "What a holder must prove. \"vrrp\": nothing beyond VRRP. \"lease\": that a \
+                  majority of the voters lets it. \"lease+fence\" is not in this release.",
         },
         Key {
             name: "interface",
@@ -234,8 +296,9 @@ pub(super) static GROUP: Table = Table {
             kind: time(10, 255_000),
             need: Need::Default("\"100ms\""),
             example: "\"100ms\"",
-            doc: "Time between adverts; a dead holder is replaced after 3 of them. Version 3: a \
-                  multiple of 10 ms up to 40.95 s. Version 2: whole seconds, default \"1s\".",
+            doc: "Time between adverts; with \"vrrp\" a dead holder is replaced after 3 of them. \
+                  Version 3: a multiple of 10 ms up to 40.95 s. Version 2: whole seconds, default \
+                  \"1s\".",
         },
         Key {
             name: "priorities",
@@ -497,73 +560,5 @@ pub(super) static PROXY: Table = Table {
 };
 
 /// All tables, in the order of the reference.
-pub(super) static TABLES: [&Table; 7] =
-    [&CLUSTER, &NODE, &GROUP, &ADDRESS, &ROUTER, &ANNOUNCE, &PROXY];
-
-/// Keys people know from elsewhere, and what to write here. In lower case with `-`.
-pub(super) static FOREIGN: &[(&str, &str)] = &[
-    ("virtual-router-id", "write `vrid = 85`"),
-    ("advert-int", "write `interval = \"1s\"`"),
-    ("advertisement-interval", "write `interval = \"1s\"`"),
-    ("virtual-ipaddress", "write `addresses = [\"192.168.34.85/24\"]`"),
-    (
-        "virtual-ipaddress-excluded",
-        "write `{ address = \"...\", advertise = false }` in `addresses`",
-    ),
-    ("vip", "write `addresses = [\"192.168.34.85/24\"]`"),
-    ("vips", "write `addresses = [\"192.168.34.85/24\"]`"),
-    ("ip", "write `address = \"192.168.34.132\"`"),
-    ("hostname", "write `name = \"hap1\"`"),
-    ("host", "write `name = \"hap1\"`"),
-    ("id", "write `vrid = 85`"),
-    ("nopreempt", "write `preempt = false`, which is the default"),
-    ("state", "leave it out: nodes elect the holder; `priority` says who is preferred"),
-    ("weight", "write `priority`; bad health always gives the addresses up"),
-    ("use-vmac", "leave it out: vipd uses the interface's own hardware address"),
-    ("accept", "leave it out: the holder always accepts what is sent to its addresses"),
-    ("strict", "leave it out: vipd follows RFC 9568"),
-    ("dev", "write `interface = \"eth0\"`"),
-    ("device", "write `interface = \"eth0\"`"),
-    ("nic", "write `interface = \"eth0\"`"),
-    ("unicast", "write `transport = \"unicast\"`"),
-    (
-        "unicast-peer",
-        "write `transport = \"unicast\"`; the peers are the other nodes and `routers`",
-    ),
-    ("unicast-src-ip", "leave it out: the source is the node's `address`"),
-    ("peers", "write `routers = [{ address = \"192.168.34.2\" }]`; nodes are peers already"),
-    ("garp-master-delay", "write `schedule` under `[group.announce]`"),
-    ("garp-master-repeat", "write `schedule` under `[group.announce]`"),
-    ("garp-master-refresh", "write `refresh = \"60s\"` under `[group.announce]`"),
-    ("timeout", "write `start-timeout` or `stop-timeout`"),
-    ("exec", "write `command = [\"/usr/sbin/haproxy\", \"-db\"]`"),
-    ("service", "write `unit = \"haproxy.service\"`"),
-];
-
-/// Keys that would hold a secret in the shared file.
-pub(super) static INLINE_SECRETS: &[&str] = &[
-    "password",
-    "passwd",
-    "pass",
-    "auth-pass",
-    "auth-password",
-    "authentication",
-    "auth",
-    "key",
-    "psk",
-    "token",
-];
-
-/// Tables and keys that later releases will have.
-pub(super) static LATER: &[&str] = &[
-    "check",
-    "checks",
-    "fence",
-    "fencing",
-    "witness",
-    "routes",
-    "hook",
-    "hooks",
-    "track-script",
-    "track-process",
-];
+pub(super) static TABLES: [&Table; 8] =
+    [&CLUSTER, &NODE, &WITNESS, &GROUP, &ADDRESS, &ROUTER, &ANNOUNCE, &PROXY];

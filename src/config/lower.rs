@@ -4,16 +4,19 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::check::{assign, overrides};
+use super::check::{assign, overrides, safety};
 use super::read;
 use super::{
-    Address, Announce, Checksum, Config, Group, Node, Proxy, ProxyKind, Router, Run, Transport,
+    Address, Announce, Checksum, Config, Group, Lease, Node, Proxy, ProxyKind, Router, Run, Safety,
+    Transport, Witness,
 };
 use crate::types::{Centis, Priority, Version, VrId};
 
 /// How many addresses an advert of each family holds: its count has 8 bits, and 1500 bytes must do.
 const ADVERT_V4: usize = 255;
 const ADVERT_V6: usize = 90;
+/// Where voters listen.
+const PORT: u16 = 8112;
 
 /// `None` if something required is absent, which the walk has told.
 pub(super) fn config(file: read::File) -> Option<Config> {
@@ -22,12 +25,18 @@ pub(super) fn config(file: read::File) -> Option<Config> {
     let priorities = assign(&explicit).ok()?;
     let per_group: Option<Vec<_>> =
         file.groups.iter().map(|g| assign(&overrides(&file, g)).ok()).collect();
+    let safeties: Vec<_> = file.groups.iter().map(|g| safety(&file, g)).collect();
     let nodes = file.nodes.into_iter().zip(priorities).map(|(n, p)| node(n, p));
-    let groups = file.groups.into_iter().zip(per_group?).map(|(g, p)| group(g, p));
+    let groups = file.groups.into_iter().zip(per_group?).zip(safeties);
+    let cluster = file.cluster?;
     Some(Config {
-        cluster: file.cluster?.value,
+        cluster: cluster.name?.value,
+        secret: value(cluster.secret).map(PathBuf::from),
+        port: value(cluster.port).unwrap_or(PORT),
+        lease: value(cluster.lease).map(Lease::of).unwrap_or_default(),
         nodes: nodes.collect::<Option<_>>()?,
-        groups: groups.collect::<Option<_>>()?,
+        witnesses: file.witnesses.into_iter().map(witness).collect::<Option<_>>()?,
+        groups: groups.map(|((g, p), s)| group(g, p, s)).collect::<Option<_>>()?,
     })
 }
 
@@ -40,11 +49,20 @@ fn node(n: read::Node, priority: Priority) -> Option<Node> {
         name: n.name?.value,
         address: n.address?.value,
         address6: value(n.address6),
+        paths: paths(n.paths)?,
         priority,
     })
 }
 
-fn group(g: read::Group, priorities: Vec<Priority>) -> Option<Group> {
+fn witness(w: read::Witness) -> Option<Witness> {
+    Some(Witness { name: w.name?.value, address: w.address?.value, paths: paths(w.paths)? })
+}
+
+fn paths(read: Option<read::At<Vec<read::At<IpAddr>>>>) -> Option<Vec<IpAddr>> {
+    Some(read?.value.into_iter().map(|p| p.value).collect())
+}
+
+fn group(g: read::Group, priorities: Vec<Priority>, safety: Safety) -> Option<Group> {
     let vrid = g.vrid?.value;
     let version = value(g.version).unwrap_or(Version::V3);
     let interval = match value(g.interval) {
@@ -58,6 +76,7 @@ fn group(g: read::Group, priorities: Vec<Priority>) -> Option<Group> {
     };
     Some(Group {
         name: g.name?.value,
+        safety,
         vrid,
         version,
         interface: value(g.interface),

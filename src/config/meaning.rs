@@ -1,7 +1,9 @@
 //! What a file means, in words: said after a clean check.
 
+use std::time::Duration;
+
 use super::walk::show;
-use super::{Config, Group, Proxy, ProxyKind, Run, Transport};
+use super::{Config, Group, Proxy, ProxyKind, Run, Safety, Transport};
 use crate::types::{Family, Priority};
 
 impl Config {
@@ -9,11 +11,40 @@ impl Config {
     pub fn meaning(&self) -> Vec<String> {
         let names: Vec<_> = self.nodes.iter().map(|n| n.name.as_str()).collect();
         let mut out = vec![format!("cluster {}: {}", self.cluster, names.join(", "))];
+        if self.needs_lease() {
+            out.push(String::new());
+            self.lease_in_words(&mut out);
+        }
         for group in &self.groups {
             out.push(String::new());
             self.group(group, &mut out);
         }
         out
+    }
+
+    fn lease_in_words(&self, out: &mut Vec<String>) {
+        let lease = &self.lease;
+        let voters: Vec<_> = self
+            .voters()
+            .map(|v| if v.witness { format!("{} (a witness)", v.name) } else { v.name.to_owned() })
+            .collect();
+        let spare = voters.len() - self.majority();
+        out.push(format!(
+            "lease: {} of {} voters must agree, so {spare} may fail",
+            self.majority(),
+            voters.len(),
+        ));
+        out.push(format!("  voters        {}", voters.join(", ")));
+        out.push(format!(
+            "  renewal       every {}; {} in a row may be lost",
+            show(lease.renew),
+            lease.spare()
+        ));
+        out.push(format!(
+            "  term          a holder serves at most {} after it asked for its last renewal",
+            show(lease.term)
+        ));
+        out.push(format!("  vote          lasts {}", show(lease.vote)));
     }
 
     fn group(&self, group: &Group, out: &mut Vec<String>) {
@@ -34,8 +65,17 @@ impl Config {
         out.push(format!("  preferred     {}", ranked.join(", then ")));
         out.push(format!("  preemption    {}", preemption(group)));
         addresses(group, out);
+        out.push(format!("  safety        {}", safety(group.safety)));
         if let Some((_, best_backup)) = order.get(1) {
-            out.push(format!("  failover      {}", failover(group, **best_backup)));
+            let after = match group.safety {
+                Safety::Vrrp => silence(group, **best_backup),
+                Safety::Lease => {
+                    format!("about {} ms after it died", whole_ms(self.lease.missed()))
+                }
+            };
+            out.push(format!(
+                "  failover      a dead holder is replaced {after}; a planned move takes milliseconds"
+            ));
         }
         if !group.routers.is_empty() {
             let names: Vec<_> =
@@ -62,12 +102,20 @@ fn preemption(group: &Group) -> String {
     }
 }
 
-fn failover(group: &Group, backup: Priority) -> String {
+fn safety(safety: Safety) -> &'static str {
+    match safety {
+        Safety::Vrrp => "vrrp: as safe as VRRP, so a cut network gives two holders",
+        Safety::Lease => "lease: nobody holds whom a majority of the voters does not let",
+    }
+}
+
+fn silence(group: &Group, backup: Priority) -> String {
     let down = group.interval.down_interval(group.version, backup);
-    let ms = down.as_nanos().div_ceil(1_000_000);
-    format!(
-        "a dead holder is replaced {ms} ms after its last advert; a planned move takes milliseconds"
-    )
+    format!("{} ms after its last advert", whole_ms(down))
+}
+
+fn whole_ms(t: Duration) -> u128 {
+    t.as_nanos().div_ceil(1_000_000)
 }
 
 fn addresses(group: &Group, out: &mut Vec<String>) {

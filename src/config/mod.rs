@@ -6,9 +6,11 @@
 
 mod check;
 mod diag;
+mod digest;
 mod form;
 mod host;
 mod keys;
+mod lease;
 pub mod lint;
 mod lower;
 mod meaning;
@@ -16,6 +18,7 @@ mod read;
 mod schema;
 mod syntax;
 mod walk;
+mod words;
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
@@ -28,6 +31,7 @@ use crate::types::{Centis, Family, Priority, Version, VrId};
 pub use diag::{Diagnostic, Severity, Span, position, render};
 pub use form::{PasswordError, password};
 pub use host::HostError;
+pub use lease::{Lease, Member, Voter};
 pub use schema::{reference, schema};
 
 /// Nothing anybody writes by hand is longer, in bytes.
@@ -70,8 +74,16 @@ pub fn parse(text: &str) -> Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>> {
 pub struct Config {
     /// The cluster's name.
     pub cluster: String,
+    /// File with the cluster's key; there wherever [`Config::needs_lease`].
+    pub secret: Option<PathBuf>,
+    /// UDP port on which voters talk to each other.
+    pub port: u16,
+    /// The terms of the majority lease.
+    pub lease: Lease,
     /// vipd hosts, in the order of the file.
     pub nodes: Vec<Node>,
+    /// Hosts that only vote, in the order of the file.
+    pub witnesses: Vec<Witness>,
     /// What moves together, in the order of the file.
     pub groups: Vec<Group>,
 }
@@ -86,6 +98,8 @@ pub struct Node {
     /// Its fixed IPv6 address, where `address` is IPv4; needed only for IPv6 unicast and to
     /// recognise its IPv6 adverts.
     pub address6: Option<Ipv6Addr>,
+    /// Further addresses at which other voters reach it, one for each further network.
+    pub paths: Vec<IpAddr>,
     /// Its priority in every group that gives it no other.
     pub priority: Priority,
 }
@@ -101,11 +115,43 @@ impl Node {
     }
 }
 
+/// A host that votes and holds nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// Its host name.
+    pub name: String,
+    /// Its own fixed address.
+    pub address: IpAddr,
+    /// Further addresses, as those of a [`Node`].
+    pub paths: Vec<IpAddr>,
+}
+
+/// What a holder must prove.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Safety {
+    /// Nothing beyond VRRP: a cut network gives two holders.
+    Vrrp,
+    /// That a majority of the voters lets it hold.
+    Lease,
+}
+
+impl Safety {
+    /// As it is written in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vrrp => "vrrp",
+            Self::Lease => "lease",
+        }
+    }
+}
+
 /// Addresses that move together with their proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     /// Unique name.
     pub name: String,
+    /// What a holder must prove.
+    pub safety: Safety,
     /// Virtual router identifier, of both families.
     pub vrid: VrId,
     /// Protocol version; IPv6 implies 3.

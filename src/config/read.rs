@@ -21,9 +21,35 @@ pub(super) struct At<T> {
 /// The file; `None` and missing entries are what was absent or refused.
 #[derive(Debug, Default)]
 pub(super) struct File {
-    pub(super) cluster: Option<At<String>>,
+    pub(super) cluster: Option<Cluster>,
     pub(super) nodes: Vec<Node>,
+    pub(super) witnesses: Vec<Witness>,
     pub(super) groups: Vec<Group>,
+}
+
+impl File {
+    /// How many have a vote.
+    pub(super) fn voters(&self) -> usize {
+        self.nodes.len() + self.witnesses.len()
+    }
+
+    /// Every further address of every voter.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &At<IpAddr>> {
+        let nodes = self.nodes.iter().map(|n| &n.paths);
+        let all = nodes.chain(self.witnesses.iter().map(|w| &w.paths));
+        all.flatten().flat_map(|p| &p.value)
+    }
+}
+
+/// `[cluster]`
+#[derive(Debug)]
+pub(super) struct Cluster {
+    pub(super) at: Span,
+    pub(super) name: Option<At<String>>,
+    /// Empty where it is not a text.
+    pub(super) secret: Option<At<String>>,
+    pub(super) port: Option<At<u16>>,
+    pub(super) lease: Option<At<Duration>>,
 }
 
 /// `[[node]]`
@@ -33,7 +59,17 @@ pub(super) struct Node {
     pub(super) name: Option<At<String>>,
     pub(super) address: Option<At<IpAddr>>,
     pub(super) address6: Option<At<Ipv6Addr>>,
+    pub(super) paths: Option<At<Vec<At<IpAddr>>>>,
     pub(super) priority: Option<At<Priority>>,
+}
+
+/// `[[witness]]`
+#[derive(Debug)]
+pub(super) struct Witness {
+    pub(super) at: Span,
+    pub(super) name: Option<At<String>>,
+    pub(super) address: Option<At<IpAddr>>,
+    pub(super) paths: Option<At<Vec<At<IpAddr>>>>,
 }
 
 /// `[[group]]`
@@ -61,6 +97,13 @@ pub(super) struct Group {
     pub(super) schedule: Option<At<Vec<At<Duration>>>>,
     pub(super) refresh: Option<Refresh>,
     pub(super) proxy: Option<Proxy>,
+}
+
+impl Group {
+    /// What says how it is held: the value of `safety`, or the header where there is none.
+    pub(super) fn place(&self) -> Span {
+        self.safety.as_ref().map_or_else(|| self.at.clone(), |s| s.at.clone())
+    }
 }
 
 /// How often announcements are repeated.
@@ -114,9 +157,9 @@ impl<'d> View<'d> {
         self.0.get(key)
     }
 
-    /// Where the key itself stands.
-    fn key_at(&self, key: &str) -> Span {
-        self.0.get_key_value(key).map_or(0..0, |(k, _)| k.span())
+    /// Where the value stands; the header of a table.
+    fn at(&self, key: &str) -> Span {
+        self.value(key).map_or(0..0, Spanned::span)
     }
 
     fn with<T>(&self, key: &str, read: impl Fn(&DeValue<'_>) -> Option<T>) -> Option<At<T>> {
@@ -156,14 +199,47 @@ impl<'d> View<'d> {
 pub(super) fn file(doc: &DeTable<'_>) -> File {
     let root = View(doc);
     File {
-        cluster: root.view("cluster").and_then(|c| c.text("name")),
+        cluster: root.view("cluster").map(|c| cluster(root.at("cluster"), &c)),
         nodes: root.tables("node").into_iter().map(|(at, v)| node(at, &v)).collect(),
+        witnesses: root.tables("witness").into_iter().map(|(at, v)| witness(at, &v)).collect(),
         groups: root.tables("group").into_iter().map(|(at, v)| group(at, &v)).collect(),
     }
 }
 
+fn cluster(at: Span, v: &View<'_>) -> Cluster {
+    Cluster {
+        at,
+        name: v.text("name"),
+        secret: v.with("secret", |v| Some(v.as_str().unwrap_or_default().to_owned())),
+        port: v.int("port"),
+        lease: v.time("lease"),
+    }
+}
+
+fn witness(at: Span, v: &View<'_>) -> Witness {
+    Witness {
+        name: v.text("name"),
+        address: v.with("address", |v| form::voter_ip(v.as_str()?).ok()),
+        paths: paths(&at, v),
+        at,
+    }
+}
+
+/// None of them, at the header, where the key is not given.
+fn paths(at: &Span, v: &View<'_>) -> Option<At<Vec<At<IpAddr>>>> {
+    let Some(list) = v.value("paths") else {
+        return Some(At { at: at.clone(), value: Vec::new() });
+    };
+    let path = |v: &Spanned<DeValue<'_>>| {
+        Some(At { at: v.span(), value: form::voter_ip(v.get_ref().as_str()?).ok()? })
+    };
+    let all = list.get_ref().as_array()?.iter().map(path).collect::<Option<_>>()?;
+    Some(At { at: list.span(), value: all })
+}
+
 fn node(at: Span, v: &View<'_>) -> Node {
     Node {
+        paths: paths(&at, v),
         at,
         name: v.text("name"),
         address: v.with("address", |v| form::node_ip(v.as_str()?).ok()),
@@ -200,10 +276,7 @@ fn group(at: Span, v: &View<'_>) -> Group {
         restore_limit: v.int("restore-limit"),
         schedule: announce.as_ref().and_then(schedule),
         refresh: announce.and_then(|a| refresh(&a)),
-        proxy: v.view("proxy").map(|p| {
-            let header = v.value("proxy").map_or_else(|| v.key_at("proxy"), Spanned::span);
-            proxy(header, &p)
-        }),
+        proxy: v.view("proxy").map(|p| proxy(v.at("proxy"), &p)),
     }
 }
 

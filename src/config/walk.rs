@@ -8,7 +8,8 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use super::diag::{Diagnostic, Span};
 use super::form::{self, Form};
-use super::keys::{FOREIGN, INLINE_SECRETS, Key, Kind, LATER, Need, TABLES, Table};
+use super::keys::{Key, Kind, Need, TABLES, Table};
+use super::words::{FOREIGN, INLINE_SECRETS, LATER};
 
 /// What a value belongs to.
 #[derive(Clone, Copy)]

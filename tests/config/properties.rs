@@ -9,7 +9,10 @@ fn holds(text: &str) {
     let found = match parse(text) {
         Ok((config, warnings)) => {
             let _ = config.meaning();
-            let _ = config.find_node("hap1");
+            let _ = config.find("hap1");
+            assert!(!config.needs_lease() || config.secret.is_some());
+            assert!(config.lease.is_safe());
+            let _ = (config.digest(), config.parts());
             warnings
         }
         Err(errors) => {
@@ -44,7 +47,7 @@ proptest! {
     }
 
     #[test]
-    fn anything_like_toml(text in "([a-z-]{1,8} ?= ?(\"[a-z0-9.:/]{0,12}\"|[0-9]{1,4}|\\[|\\]|\\{|true)\n?|\\[\\[?(node|group|cluster|group.proxy)\\]?\\]\n|é|\r\n|#){0,20}") {
+    fn anything_like_toml(text in "([a-z-]{1,8} ?= ?(\"[a-z0-9.:/]{0,12}\"|[0-9]{1,4}|\\[|\\]|\\{|true)\n?|\\[\\[?(node|witness|group|cluster|group.proxy)\\]?\\]\n|é|\r\n|#){0,20}") {
         holds(&text);
     }
 
@@ -58,7 +61,7 @@ proptest! {
     }
 
     #[test]
-    fn a_value_of_another_kind(key in 0usize..60, value in prop_oneof![
+    fn a_value_of_another_kind(key in 0usize..70, value in prop_oneof![
         Just("0"), Just("-1"), Just("99999999999999999999"), Just("1.5"), Just("\"\""), Just("true"),
         Just("[]"), Just("{}"), Just("[[]]"), Just("[{}]"), Just("\"x\""), Just("1979-05-27"),
         Just("[\"\"]"), Just("\"fe80::1/64\""), Just("0xff"), Just("nan"), Just("\"5\""), Just("'''\n'''"),

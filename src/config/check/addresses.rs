@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::super::diag::{Diagnostic, Span};
+use super::super::form::is_link_local;
 use super::super::read::{Address, File, Group};
 use crate::types::Family;
 
@@ -19,12 +20,14 @@ pub(super) fn check(file: &File, group: &Group, found: &mut Vec<Diagnostic>) {
 
 /// A virtual address that is somebody's own.
 fn fixed(file: &File, group: &Group, address: &Address, found: &mut Vec<Diagnostic>) {
-    let nodes = file.nodes.iter().flat_map(|n| {
-        let six = n.address6.as_ref().map(|a| (IpAddr::V6(a.value), &a.at));
-        n.address.as_ref().map(|a| (a.value, &a.at)).into_iter().chain(six)
-    });
-    let routers = group.routers.iter().map(|r| (r.address.value, &r.address.at));
-    if let Some((_, at)) = nodes.chain(routers).find(|(ip, _)| *ip == address.ip) {
+    let sixes = file.nodes.iter().filter_map(|n| n.address6.as_ref());
+    let sixes = sixes.map(|a| (IpAddr::V6(a.value), &a.at));
+    let nodes = file.nodes.iter().filter_map(|n| n.address.as_ref());
+    let witnesses = file.witnesses.iter().filter_map(|w| w.address.as_ref());
+    let routers = group.routers.iter().map(|r| &r.address);
+    let own = nodes.chain(routers).chain(witnesses).chain(file.paths());
+    let mut own = own.map(|a| (a.value, &a.at)).chain(sixes);
+    if let Some((_, at)) = own.find(|(ip, _)| *ip == address.ip) {
         let d = Diagnostic::error(address.at.clone(), "a virtual address is some host's own")
             .label("would be taken away from that host")
             .related(at.clone(), "its own address")
@@ -66,10 +69,6 @@ fn advertised(group: &Group, found: &mut Vec<Diagnostic>) {
             .help("leave `advertise = false` away for one of them");
         found.push(d);
     }
-}
-
-fn is_link_local(ip: IpAddr) -> bool {
-    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
 fn link_local(group: &Group, found: &mut Vec<Diagnostic>) {

@@ -12,11 +12,8 @@ use crate::types::{Centis, Family, Version};
 const QUICK: Duration = Duration::from_millis(30);
 /// Below this, the key is out of range.
 const SHORTEST: Duration = Duration::from_millis(10);
-/// From so many nodes on, `lease` will be the default.
-const LEASE_NODES: usize = 3;
 
 pub(super) fn check(file: &File, group: &Group, found: &mut Vec<Diagnostic>) {
-    safety(file, group, found);
     interval(group, found);
     version(group, found);
     group_priorities(file, group, found);
@@ -31,32 +28,6 @@ pub(super) fn check(file: &File, group: &Group, found: &mut Vec<Diagnostic>) {
             .label("without `preempt = true` nothing is preempted")
             .help("add `preempt = true`, or take `preempt-delay` out");
         found.push(d);
-    }
-}
-
-fn safety(file: &File, group: &Group, found: &mut Vec<Diagnostic>) {
-    match &group.safety {
-        None if file.nodes.len() >= LEASE_NODES => {
-            let d = Diagnostic::error(group.at.clone(), "`safety` must be written")
-                .label(format!(
-                    "with {} nodes it will default to \"lease\", which is not in this release",
-                    file.nodes.len()
-                ))
-                .help("write `safety = \"vrrp\"`; it is as safe as VRRP: a cut network gives two holders");
-            found.push(d);
-        }
-        Some(At { at, value }) if matches!(value.as_str(), "lease" | "lease+fence") => {
-            let d = Diagnostic::error(
-                at.clone(),
-                format!("`safety = \"{value}\"` is not in this release"),
-            )
-            .label("needs the majority lease")
-            .help(
-                "write `safety = \"vrrp\"`; it is as safe as VRRP: a cut network gives two holders",
-            );
-            found.push(d);
-        }
-        None | Some(_) => {}
     }
 }
 

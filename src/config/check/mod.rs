@@ -4,17 +4,21 @@ mod addresses;
 mod group;
 mod nodes;
 mod proxy;
+mod voters;
 
 use super::diag::Diagnostic;
 use super::read::File;
 
 pub(super) use nodes::{assign, overrides, same_host, short};
+pub(super) use voters::safety;
 
 /// Every mistake between values.
 pub(super) fn check(file: &File) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     nodes::check(file, &mut found);
+    voters::check(file, &mut found);
     for group in &file.groups {
+        voters::group(file, group, &mut found);
         group::check(file, group, &mut found);
         addresses::check(file, group, &mut found);
         proxy::check(group, &mut found);

@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
+use super::super::Safety;
 use super::super::diag::Diagnostic;
 use super::super::read::{At, File, Group, Node};
+use super::voters::safety;
 use crate::types::Priority;
 
 /// The first automatic priority, and the step to the next.
@@ -11,10 +13,11 @@ const FIRST: u8 = 150;
 const STEP: u8 = 10;
 
 pub(super) fn check(file: &File, found: &mut Vec<Diagnostic>) {
-    names(&file.nodes, found);
-    node_addresses(&file.nodes, found);
+    names(file, found);
+    own_addresses(file, found);
+    let lease = file.groups.iter().find(|g| safety(file, g) == Safety::Lease);
     for priority in file.nodes.iter().filter_map(|n| n.priority.as_ref()) {
-        special(priority, found);
+        special(priority, lease, found);
     }
     let explicit: Vec<_> = file.nodes.iter().map(|n| value(n.priority.as_ref())).collect();
     if let Err(i) = assign(&explicit) {
@@ -47,11 +50,19 @@ pub(crate) fn same_host(a: &str, b: &str) -> bool {
         || (a.contains('.') != b.contains('.') && short(a).eq_ignore_ascii_case(short(b)))
 }
 
-fn names(nodes: &[Node], found: &mut Vec<Diagnostic>) {
-    let named: Vec<_> = nodes.iter().filter_map(|n| n.name.as_ref()).collect();
-    for (i, name) in named.iter().enumerate() {
-        if let Some(first) = named[..i].iter().find(|o| same_host(&o.value, &name.value)) {
-            let d = Diagnostic::error(name.at.clone(), "two nodes have one name")
+fn names(file: &File, found: &mut Vec<Diagnostic>) {
+    let nodes = file.nodes.iter().map(|n| (n.name.as_ref(), true));
+    let all = nodes.chain(file.witnesses.iter().map(|w| (w.name.as_ref(), false)));
+    let named: Vec<_> = all.filter_map(|(name, node)| Some((name?, node))).collect();
+    for (i, (name, node)) in named.iter().enumerate() {
+        let same = |(o, _): &&(&At<String>, bool)| same_host(&o.value, &name.value);
+        if let Some((first, first_node)) = named[..i].iter().find(same) {
+            let message = match (first_node, node) {
+                (true, true) => "two nodes have one name",
+                (false, false) => "two witnesses have one name",
+                (true, false) | (false, true) => "a witness has the name of a node",
+            };
+            let d = Diagnostic::error(name.at.clone(), message)
                 .label(format!("`{}` again", name.value))
                 .related(first.at.clone(), "first here")
                 .help("give each its own host name; `hap1` and `hap1.example.com` are one host");
@@ -60,22 +71,31 @@ fn names(nodes: &[Node], found: &mut Vec<Diagnostic>) {
     }
 }
 
-fn node_addresses(nodes: &[Node], found: &mut Vec<Diagnostic>) {
-    let mut seen: Vec<(IpAddr, &At<IpAddr>)> = Vec::new();
+fn own_addresses(file: &File, found: &mut Vec<Diagnostic>) {
+    let nodes = &file.nodes;
     let sixes: Vec<_> = nodes
         .iter()
         .filter_map(|n| n.address6.as_ref())
         .map(|a| At { at: a.at.clone(), value: IpAddr::V6(a.value) })
         .collect();
-    for address in nodes.iter().filter_map(|n| n.address.as_ref()).chain(&sixes) {
-        if let Some((_, first)) = seen.iter().find(|(ip, _)| *ip == address.value) {
-            let d = Diagnostic::error(address.at.clone(), "two nodes have one address")
+    let of_nodes = nodes.iter().filter_map(|n| n.address.as_ref()).chain(&sixes);
+    let others = file.witnesses.iter().filter_map(|w| w.address.as_ref()).chain(file.paths());
+    let all = of_nodes.map(|a| (a, true)).chain(others.map(|a| (a, false)));
+    let mut seen: Vec<&At<IpAddr>> = Vec::new();
+    for (address, of_node) in all {
+        if let Some(first) = seen.iter().find(|o| o.value == address.value) {
+            let (message, help) = if of_node {
+                ("two nodes have one address", "give each node its own fixed address")
+            } else {
+                ("an address is given twice", "give each voter its own fixed addresses")
+            };
+            let d = Diagnostic::error(address.at.clone(), message)
                 .label(format!("{} again", address.value))
                 .related(first.at.clone(), "first here")
-                .help("give each node its own fixed address");
+                .help(help);
             found.push(d);
         }
-        seen.push((address.value, address));
+        seen.push(address);
     }
     for node in nodes {
         if let (Some(At { value: IpAddr::V6(_), at }), Some(six)) = (&node.address, &node.address6)
@@ -89,9 +109,15 @@ fn node_addresses(nodes: &[Node], found: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Priorities that mean something else.
-fn special(priority: &At<Priority>, found: &mut Vec<Diagnostic>) {
-    if priority.value == Priority::OWNER {
+/// Priorities that mean something else; `lease` is a group held by lease for which it counts.
+fn special(priority: &At<Priority>, lease: Option<&Group>, found: &mut Vec<Diagnostic>) {
+    if let (Priority::OWNER, Some(group)) = (priority.value, lease) {
+        let d = Diagnostic::error(priority.at.clone(), "255 takes over without being asked")
+            .label("nobody does that with `safety = \"lease\"`")
+            .related(group.place(), "a majority must agree here")
+            .help("write 254 or less: a floating address has no owner");
+        found.push(d);
+    } else if priority.value == Priority::OWNER {
         let d = Diagnostic::warning(priority.at.clone(), "255 is for the owner of the addresses")
             .label("takes over at once, whatever `preempt` says")
             .help("write 254 or less: a floating address has no owner");
@@ -143,8 +169,9 @@ pub(crate) fn overrides(file: &File, group: &Group) -> Vec<Option<Priority>> {
 /// Priorities of one group.
 pub(super) fn group_priorities(file: &File, group: &Group, found: &mut Vec<Diagnostic>) {
     let names: Vec<_> = file.nodes.iter().filter_map(|n| n.name.as_ref()).collect();
+    let lease = Some(group).filter(|g| safety(file, g) == Safety::Lease);
     for (i, (name, priority)) in group.priorities.iter().enumerate() {
-        special(priority, found);
+        special(priority, lease, found);
         let same = |o: &str| o.eq_ignore_ascii_case(&name.value);
         if !names.iter().any(|n| same(&n.value)) {
             found.push(unknown_node(name, &names));

@@ -1,0 +1,124 @@
+//! What voters must have configured alike, as a number: everything that decides who may serve
+//! what, and nothing else.
+
+use sha2::{Digest as _, Sha256};
+
+use super::{Config, Group, Lease};
+use crate::types::Digest;
+
+/// What the bytes are; another encoding would have another name.
+const FORM: &str = "vipd configuration 1";
+
+/// Bytes in which no two different values look the same: each is preceded by its length.
+#[derive(Default)]
+struct Bytes(Vec<u8>);
+
+impl Bytes {
+    fn put(&mut self, bytes: &[u8]) {
+        self.0.extend(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
+        self.0.extend(bytes);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.put(text.as_bytes());
+    }
+
+    fn number(&mut self, number: u128) {
+        self.put(&number.to_be_bytes());
+    }
+
+    fn count(&mut self, count: usize) {
+        self.number(u128::try_from(count).unwrap_or(u128::MAX));
+    }
+
+    fn address(&mut self, ip: std::net::IpAddr) {
+        match ip {
+            std::net::IpAddr::V4(ip) => self.put(&ip.octets()),
+            std::net::IpAddr::V6(ip) => self.put(&ip.octets()),
+        }
+    }
+
+    fn digest(&self) -> Digest {
+        let hash = Sha256::digest(&self.0);
+        Digest(hash.iter().take(16).fold(0, |all, byte| all << 8 | u128::from(*byte)))
+    }
+}
+
+impl Config {
+    /// What two votes must agree on to count together: the first 128 bits of a SHA-256 over
+    /// everything in the file that decides who may serve what.
+    ///
+    /// That is the cluster's name, the terms of the lease, the voters with their addresses, and
+    /// the groups with theirs and their safety. Equal exactly where all [`parts`](Self::parts)
+    /// are.
+    pub fn digest(&self) -> Digest {
+        let mut all = Bytes::default();
+        all.text(FORM);
+        for (name, part) in self.encoded() {
+            all.text(&name);
+            all.put(&part.0);
+        }
+        all.digest()
+    }
+
+    /// The same by part, so that it can be told what two hosts do not have alike: `cluster`,
+    /// `terms`, `voters`, `groups` for their names and order, and `group NAME` for each.
+    pub fn parts(&self) -> Vec<(String, Digest)> {
+        let part = |(name, bytes): (String, Bytes)| {
+            let digest = bytes.digest();
+            (name, digest)
+        };
+        self.encoded().into_iter().map(part).collect()
+    }
+
+    fn encoded(&self) -> Vec<(String, Bytes)> {
+        let mut cluster = Bytes::default();
+        cluster.text(&self.cluster);
+        let mut groups = Bytes::default();
+        groups.count(self.groups.len());
+        self.groups.iter().for_each(|g| groups.text(&g.name));
+        let whole = [
+            ("cluster", cluster),
+            ("terms", terms(&self.lease)),
+            ("voters", self.voters_encoded()),
+            ("groups", groups),
+        ];
+        let whole = whole.into_iter().map(|(name, part)| (name.to_owned(), part));
+        whole.chain(self.groups.iter().map(|g| (format!("group {}", g.name), group(g)))).collect()
+    }
+
+    fn voters_encoded(&self) -> Bytes {
+        let mut out = Bytes::default();
+        out.count(self.nodes.len() + self.witnesses.len());
+        for voter in self.voters() {
+            out.text(if voter.witness { "witness" } else { "node" });
+            out.text(voter.name);
+            out.count(voter.addresses().count());
+            voter.addresses().for_each(|ip| out.address(ip));
+        }
+        out
+    }
+}
+
+fn terms(lease: &Lease) -> Bytes {
+    let mut out = Bytes::default();
+    out.number(lease.term.as_nanos());
+    out.number(lease.vote.as_nanos());
+    out.number(lease.quiet.as_nanos());
+    out.number(u128::from(Lease::DRIFT));
+    out.number(Lease::DRAIN.as_nanos());
+    out
+}
+
+fn group(group: &Group) -> Bytes {
+    let mut out = Bytes::default();
+    out.text(group.safety.name());
+    // In whichever order they stand, the same may be served.
+    let mut all: Vec<_> = group.addresses.iter().map(|a| a.ip).collect();
+    all.sort();
+    out.count(all.len());
+    for ip in all {
+        out.address(ip);
+    }
+    out
+}
