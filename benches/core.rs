@@ -1,6 +1,5 @@
 //! One step of the core: each is to stay below 200 ns.
 
-use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -8,7 +7,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use vipd::config;
-use vipd::core::event::{Action, Event, KernelAddress, Link, Secrets, Task};
+use vipd::core::event::{Action, Event, Inheritance, KernelAddress, Link, Secrets, Task};
 use vipd::core::{MULTICAST_V4, Node};
 use vipd::types::{Centis, IfIndex, Instant, Mac, Priority, Version, VrId};
 use vipd::wire::vrrp::{Flavour, Meta, Template};
@@ -39,7 +38,8 @@ fn node() -> Option<(Node, Instant)> {
     let now = Instant::from_nanos(1_000_000_000);
     let config = Arc::new(config::parse(FILE).ok()?.0);
     let mut out = Vec::new();
-    let mut node = Node::new(now, config, 0, &Secrets(vec![None]), BTreeSet::new(), &mut out);
+    let mut node =
+        Node::new(now, config, 0, &Secrets(vec![None]), &Inheritance::default(), &mut out);
     let address = KernelAddress { index: ETH0, ip: OWN, prefix: 24, ours: false };
     node.step(now, Event::Address(address), &mut out);
     let mac = Mac([2, 0, 0, 0, 0, 1]);

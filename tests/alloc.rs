@@ -6,14 +6,13 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use vipd::config;
-use vipd::core::event::{Action, Event, KernelAddress, Link, Secrets, Task};
+use vipd::core::event::{Action, Event, Inheritance, KernelAddress, Link, Secrets, Task};
 use vipd::core::status::Role;
 use vipd::core::{MULTICAST_V4, Node};
 use vipd::types::{Centis, IfIndex, Instant, Mac, Priority, Version, VrId};
@@ -89,7 +88,8 @@ fn node() -> (Node, Instant) {
     let now = Instant::from_nanos(1_000_000_000);
     let config = Arc::new(config::parse(FILE).unwrap().0);
     let mut out = Vec::new();
-    let mut node = Node::new(now, config, 0, &Secrets(vec![None]), BTreeSet::new(), &mut out);
+    let mut node =
+        Node::new(now, config, 0, &Secrets(vec![None]), &Inheritance::default(), &mut out);
     let mac = Mac([2, 0, 0, 0, 0, 1]);
     let address = KernelAddress { index: ETH0, ip: OWN, prefix: 24, ours: false };
     node.step(now, Event::Address(address), &mut out);

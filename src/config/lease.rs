@@ -12,7 +12,7 @@ use crate::types::VoterIx;
 /// lets nobody else have its vote for [`vote`](Self::vote) after it gave it, which is after it was
 /// asked. So two hosts never serve at once if a term always ends before a vote does, whatever
 /// either clock makes of them: that is [`is_safe`](Self::is_safe).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Lease {
     /// How long a holder may serve after it asked for its last renewal, by its own clock: `T_h`.
     pub term: Duration,

@@ -181,6 +181,11 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
+    /// Those of a group that holds them as it begins, or does not.
+    pub(crate) fn wanted_from_the_start(want: bool) -> Self {
+        Self { want, ..Self::default() }
+    }
+
     pub(crate) fn slots(&self) -> &[Slot] {
         &self.slots
     }

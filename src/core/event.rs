@@ -1,12 +1,16 @@
 //! What goes into the core and what comes out of it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::Config;
-use crate::types::{Family, IfIndex, Mac, Priority};
+use crate::types::{Digest, Family, GateId, IfIndex, Instant, Mac, Priority, VoterIx};
+use crate::wire::peer::{Entry, Message};
 use crate::wire::vrrp::Meta;
 
+use super::lease::Vote;
 use super::status::Note;
 
 /// Something that happened outside.
@@ -48,10 +52,41 @@ pub enum Event<'a> {
     Done(Task, Result<(), Failure>),
     /// What became of the proxy of group `0`.
     Proxy(u16, ProxyEvent),
+    /// An authenticated message of another voter; the moment of the step was read after it came.
+    Peer(VoterIx, Message),
+    /// A session with another run of a voter was agreed on: both ends hear each other.
+    PeerUp(VoterIx),
+    /// Two machines answer to the name of a voter.
+    PeerTwin(VoterIx),
+    /// Whether the kernel's gate stands before every address on every interface, or why not.
+    Gate(Result<(), Box<str>>),
+    /// Whether the local clocks can be trusted, or why not.
+    Clock(Result<(), Box<str>>),
+    /// An operator wants node `.1` of the configuration to have the group called `.0`.
+    Move(Box<str>, VoterIx),
     /// Give up everything gracefully, then [`Action::Exit`].
     Stop,
+    /// Leave everything as it is for the next run of this daemon, then [`Action::Exit`].
+    Leave,
     /// Take over a new, validated configuration; only the difference is applied.
     Reload(Arc<Config>, Secrets),
+}
+
+/// What an earlier run left behind: in the kernel, and where this one can read it.
+#[derive(Clone, Debug, Default)]
+pub struct Inheritance {
+    /// Virtual addresses of an earlier configuration, removed if they are still there.
+    pub orphans: BTreeSet<IpAddr>,
+    /// The kernel's gate; `None` where there is none.
+    pub gate: Option<GateId>,
+    /// Groups whose gate is open, and until when.
+    pub open: BTreeMap<String, Instant>,
+    /// The votes given about each group; `None` if they are forgotten.
+    pub votes: Option<BTreeMap<String, Vote>>,
+    /// The longest vote that may have been forgotten, as far as is known.
+    pub quiet: Duration,
+    /// The configuration that every voter was last seen with.
+    pub confirmed: Option<Digest>,
 }
 
 /// Passwords read from their files, one for each group of the configuration, in its order.
@@ -126,6 +161,37 @@ pub enum Action {
     Kernel(Task),
     /// Start, stop or watch a proxy; answered by [`Event::Proxy`].
     Proxy(u16, ProxyOrder),
+    /// Tell another voter something; what is told to one in a step goes together.
+    Tell {
+        /// Whom.
+        to: VoterIx,
+        /// What, about which place of the configuration.
+        entry: Entry,
+    },
+    /// Let another voter hear of this one, though there is nothing to say about groups.
+    Beat {
+        /// Whom.
+        to: VoterIx,
+    },
+    /// Whose frames the kernel's gate is to stop, before any address is asked for: every address
+    /// and its group.
+    Guard(BTreeMap<IpAddr, u16>),
+    /// Open the kernel's gate of a group until then, or shut it. Immediate.
+    Gate {
+        /// Which group.
+        group: u16,
+        /// Until when; `None` shuts it.
+        until: Option<Instant>,
+    },
+    /// Write down a vote where it outlives this process, before anybody is told of it. Immediate.
+    Remember {
+        /// About which place of the configuration.
+        group: u16,
+        /// What.
+        vote: Vote,
+    },
+    /// Everybody was seen with this configuration: write that down where it outlives the host.
+    Settled(Digest),
     /// Something to tell: kept, logged, and served as an event.
     Note(Note),
     /// The configuration of [`Event::Reload`] is in force; these lines say what changed.

@@ -168,7 +168,7 @@ impl Node {
             let found = group.addresses.configure(addresses, |s| links.has(s.index, s.ip));
             let (group, mut out) = self.parts_of(id, out);
             if let Some(group) = group {
-                if found > 0 && !group.is_active() {
+                if found > 0 && !group.is_active() && !group.is_heir() {
                     let text = format!("{found} address(es) were already here; removing them");
                     group.note(now, Severity::Warn, "leftover", text, &mut out);
                 }
@@ -178,6 +178,7 @@ impl Node {
         }
         self.reap(out);
         self.index_addresses();
+        self.guard(out);
     }
 
     /// The interface of a group.

@@ -11,6 +11,8 @@
 //! | `addresses` | what to ask of the kernel, when to announce |
 //! | `proxy` | when to start, stop and give up on the proxy |
 //! | `presence` | whether peers can be reached, and have returned |
+//! | `lease` | who may hold: votes, terms, majorities |
+//! | `tenure` | what groups and the lease tell each other |
 //! | `links` | which interface, which source address, which sockets |
 //! | `signs` | what packets give away: foreign routers, duplicates, mismatches |
 //!
@@ -18,10 +20,12 @@
 //! before priority 0 is sent, because it is sent when their removal was reported.
 
 mod addresses;
+mod ballot;
 mod election;
 pub mod event;
 mod group;
 mod kernel;
+pub mod lease;
 mod links;
 mod orders;
 mod presence;
@@ -30,6 +34,7 @@ mod receive;
 mod signs;
 mod snapshot;
 pub mod status;
+mod tenure;
 mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,9 +44,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Config, Proxy, Transport};
-use crate::types::{Family, IfIndex, Instant, Mac, Priority, VrId};
+use crate::types::{Family, GateId, IfIndex, Instant, Mac, Priority, VrId};
 
-use event::{Action, Event, Secrets};
+use event::{Action, Event, Inheritance, Secrets};
 use group::Group;
 use links::Links;
 use presence::{Change, Peer};
@@ -91,6 +96,19 @@ pub struct Node {
     stale: bool,
     stop_by: Option<Instant>,
     exited: bool,
+    /// When the lease has something to do.
+    lease_due: Option<Instant>,
+    /// Who may hold, where that takes a lease.
+    lease: Option<lease::Lease>,
+    gate_id: Option<GateId>,
+    /// Whether the kernel's gate can be relied upon.
+    gate: Result<(), Box<str>>,
+    /// Whether the local clocks can.
+    clock: Result<(), Box<str>>,
+    /// What the gate was told to guard.
+    guarded: BTreeMap<IpAddr, u16>,
+    /// A configuration that waits until every voter has it.
+    parked: Option<(Arc<Config>, Secrets)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -164,14 +182,13 @@ impl Out<'_> {
 }
 
 impl Node {
-    /// Node number `me` of `config`. `orphans` are virtual addresses of an earlier configuration
-    /// that are removed if they are still there.
+    /// Node number `me` of `config`; `start` is what an earlier run left behind.
     pub fn new(
         now: Instant,
         config: Arc<Config>,
         me: usize,
         secrets: &Secrets,
-        orphans: BTreeSet<IpAddr>,
+        start: &Inheritance,
         out: &mut Vec<Action>,
     ) -> Self {
         let mut node = Self {
@@ -185,7 +202,7 @@ impl Node {
             next_id: 0,
             routes: BTreeMap::new(),
             vips: BTreeMap::new(),
-            orphans,
+            orphans: start.orphans.clone(),
             tasks: 0,
             pace: Pace::default(),
             beats: Vec::new(),
@@ -196,12 +213,21 @@ impl Node {
             stale: true,
             stop_by: None,
             exited: false,
+            lease_due: None,
+            lease: None,
+            gate_id: start.gate,
+            gate: Err("the kernel's gate is being put in place".into()),
+            clock: Ok(()),
+            guarded: BTreeMap::new(),
+            parked: None,
         };
         for ix in 0..node.config.groups.len() {
             let settings = node.settings(ix, secrets);
-            let id = node.add_group(now, settings, out);
+            let open = start.open.get(&settings.config.name).copied();
+            let id = node.add_group(now, settings, open.filter(|until| *until > now), out);
             node.order.push(id);
         }
+        node.found_lease(now, start);
         node
     }
 
@@ -211,6 +237,7 @@ impl Node {
     /// a completion that raced with a transition does no harm.
     pub fn step(&mut self, now: Instant, event: Event<'_>, out: &mut Vec<Action>) {
         let mut touched = EVERY_GROUP;
+        self.expire_leases(now, out);
         match event {
             Event::Tick => self.tick(now, out),
             Event::Datagram { ifindex, meta, bytes } => {
@@ -234,8 +261,15 @@ impl Node {
                 group.proxy_told(now, &event, out);
                 group.settle(now, out);
             }),
+            Event::Peer(from, message) => self.peer(now, from, &message, out),
+            Event::PeerUp(from) => self.peer_up(now, from, out),
+            Event::PeerTwin(from) => self.peer_twin(now, from, out),
+            Event::Gate(gate) => self.gate_told(now, gate, out),
+            Event::Clock(clock) => self.clock_told(now, clock, out),
+            Event::Move(group, to) => self.order_move(now, &group, to),
             Event::Stop => self.stop(now, out),
-            Event::Reload(config, secrets) => self.reload(now, config, &secrets, out),
+            Event::Leave => self.leave(now, out),
+            Event::Reload(config, secrets) => self.reload(now, config, secrets, out),
         }
         self.finish(now, touched, out);
     }
@@ -252,6 +286,7 @@ impl Node {
             self.links.deadline(),
             self.drops.deadline(),
             self.stop_by,
+            self.lease_due,
         ]
         .into_iter()
         .flatten()
@@ -317,6 +352,7 @@ impl Node {
         if let Some(drops) = self.drops.tick(now) {
             self.tell_drops(now, &drops, out);
         }
+        self.tick_lease(now, out);
         self.each(out, |group, out| group.tick(now, out));
         if self.stop_by.is_some_and(|at| now >= at) {
             self.stop_by = None;
@@ -355,6 +391,8 @@ impl Node {
             self.refresh(now, out);
             touched = EVERY_GROUP;
         }
+        self.follow_leases(now, &touched, out);
+        self.lease_due = self.lease.as_ref().and_then(|lease| lease.deadline(now));
         self.reconcile(now, touched.clone(), out);
         self.announce(now, touched.clone(), out);
         self.ask_peers(now, out);

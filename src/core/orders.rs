@@ -28,14 +28,30 @@ impl Node {
         &mut self,
         now: Instant,
         config: Arc<Config>,
-        secrets: &Secrets,
+        secrets: Secrets,
         out: &mut Vec<Action>,
     ) {
         if self.stop_by.is_some() || self.exited {
             out.push(Action::Reloaded(Vec::new()));
-            return;
+        } else if self.must_wait(&config) {
+            self.park(now, config, secrets, out);
+        } else {
+            self.parked = None;
+            let changes = self.adopt(now, config, &secrets, out);
+            out.push(Action::Reloaded(changes));
         }
+    }
+
+    /// Another configuration, from now on; says what changed.
+    pub(super) fn adopt(
+        &mut self,
+        now: Instant,
+        config: Arc<Config>,
+        secrets: &Secrets,
+        out: &mut Vec<Action>,
+    ) -> Vec<String> {
         let mut changes = Vec::new();
+        let was: Vec<_> = self.config.groups.iter().map(|g| g.name.clone()).collect();
         self.orphans.extend(self.virtual_addresses());
         let old = std::mem::replace(&mut self.config, config);
         let name = &old.nodes[self.me].name;
@@ -60,7 +76,7 @@ impl Node {
                 id
             } else {
                 changes.push(format!("+ group {}", settings.config.name));
-                self.add_group(now, settings, out)
+                self.add_group(now, settings, None, out)
             };
             self.order.push(id);
         }
@@ -72,18 +88,20 @@ impl Node {
             });
         }
         self.stale = true;
-        out.push(Action::Reloaded(changes));
+        self.switch_lease(now, &was, out);
+        changes
     }
 
     pub(super) fn add_group(
         &mut self,
         now: Instant,
         settings: Settings,
+        heir: Option<Instant>,
         out: &mut Vec<Action>,
     ) -> u16 {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
-        let group = Group::new(now, id, settings);
+        let group = Group::new(now, id, settings, heir);
         if group.proxy.is_some() {
             out.push(Action::Proxy(id, ProxyOrder::Watch));
         }

@@ -40,6 +40,8 @@ impl Node {
                 .map(|g| self.group_status(now, g))
                 .collect(),
             conditions: self.conditions(now),
+            voting: self.voting_status(now),
+            gate: None,
             dropped: vec![("vrid-errors".to_owned(), self.unknown_vrid)],
         }
     }
@@ -89,6 +91,7 @@ impl Node {
                 "no peer was ever heard since this daemon started: cabling, VLAN or firewall?";
             conditions.push(condition("never-heard-peer", Severity::Warn, text.to_owned(), since));
         }
+        conditions.extend(self.voting_conditions(now));
         conditions
     }
 
@@ -117,6 +120,8 @@ impl Node {
                 .collect(),
             elections: group.elections.iter().map(election_status).collect(),
             proxy: group.proxy.as_ref().map(proxy_status),
+            safety: group.config.safety.name().to_owned(),
+            lease: self.lease_status(now, group),
             conditions: group_conditions(now, group),
         }
     }
@@ -131,6 +136,9 @@ impl Node {
     fn who_is_active(&self, now: Instant, group: &Group) -> Option<String> {
         if matches!(group.role(), Role::Active | Role::Releasing) {
             return Some(self.config.nodes[self.me].name.clone());
+        }
+        if let Some(lease) = self.lease_status(now, group) {
+            return lease.holder;
         }
         let own = group.effective_priority();
         let heard = group

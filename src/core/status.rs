@@ -25,6 +25,12 @@ pub struct Status {
     pub groups: Vec<GroupStatus>,
     /// What is wrong, or worth knowing, about the whole node.
     pub conditions: Vec<Condition>,
+    /// The voters; `None` where nothing is held by lease.
+    #[serde(default)]
+    pub voting: Option<VotingStatus>,
+    /// The kernel's gate, where there is one.
+    #[serde(default)]
+    pub gate: Option<GateStatus>,
     /// Packets dropped by reason that belong to no group: `(reason, count)`.
     pub dropped: Vec<(String, u64)>,
 }
@@ -87,8 +93,111 @@ pub struct GroupStatus {
     pub elections: Vec<ElectionStatus>,
     /// The proxy.
     pub proxy: Option<ProxyStatus>,
+    /// What a holder must prove: `vrrp`, `lease`.
+    #[serde(default)]
+    pub safety: String,
+    /// Who may hold; `None` where that takes no lease.
+    #[serde(default)]
+    pub lease: Option<LeaseStatus>,
     /// What is wrong, or worth knowing.
     pub conditions: Vec<Condition>,
+}
+
+/// Who votes, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct VotingStatus {
+    /// Every voter, in the order of the file.
+    pub voters: Vec<VoterStatus>,
+    /// How many must agree.
+    pub majority: usize,
+    /// Whether every voter has been seen with the configuration in force: this one votes only then.
+    pub settled: bool,
+    /// Until when this voter votes for nobody, as it may have forgotten whom it voted for.
+    pub quiet_until: Option<Instant>,
+    /// Who does not have the configuration yet that waits for everybody; `None` where none waits.
+    pub waits_for: Option<Vec<String>>,
+    /// How long a holder may serve after it asked for its last renewal, in microseconds.
+    pub term_us: u64,
+    /// How often it asks, in microseconds.
+    pub renew_us: u64,
+    /// How long a vote lasts, in microseconds.
+    pub vote_us: u64,
+}
+
+/// One voter, as this one sees it.
+#[allow(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct VoterStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether it only votes.
+    pub witness: bool,
+    /// Whether it is this one.
+    pub me: bool,
+    /// Whether it is heard.
+    pub alive: bool,
+    /// When it was last heard.
+    pub heard: Option<Instant>,
+    /// Whether it says that it hears this one.
+    pub hears_us: bool,
+    /// Whether it runs with the same configuration; `None` if it was never heard.
+    pub same_configuration: Option<bool>,
+    /// Whether its vote counts.
+    pub settled: bool,
+    /// When two machines last answered to its name.
+    pub twin: Option<Instant>,
+    /// How much faster its clock runs than this one's, in millionths, if that is suspicious.
+    pub clock_ppm: Option<i64>,
+}
+
+/// Who may hold a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LeaseStatus {
+    /// Who may, as far as is known here.
+    pub holder: Option<String>,
+    /// Until when this node may; `None` where another may, or nobody.
+    pub until: Option<Instant>,
+    /// For how much longer the holder may, as it last said, in microseconds.
+    pub left_us: Option<u64>,
+    /// The number of the tenure; rises with every change of the holder.
+    pub tenure: u64,
+    /// Who granted this node's last request.
+    pub granted_by: Vec<String>,
+    /// What each voter thinks.
+    pub votes: Vec<VoteStatus>,
+}
+
+/// One voter's vote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct VoteStatus {
+    /// Whose.
+    pub voter: String,
+    /// Whether it is known: the voter was heard lately.
+    pub known: bool,
+    /// For whom.
+    pub to: Option<String>,
+    /// For how much longer, in microseconds.
+    pub left_us: Option<u64>,
+    /// The priority at which it could hold the group itself, or does.
+    pub priority: Option<Priority>,
+}
+
+/// The kernel's gate: what stops service by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct GateStatus {
+    /// How it is attached: `tcx`, `clsact`.
+    pub mode: String,
+    /// On how many interfaces.
+    pub interfaces: usize,
+    /// Frames for virtual addresses dropped on their way in, while the gate was shut.
+    pub dropped_in: u64,
+    /// Frames from virtual addresses dropped on their way out.
+    pub dropped_out: u64,
 }
 
 /// What a node is to a group.

@@ -33,6 +33,25 @@ pub(crate) fn takeover(
     }
 }
 
+/// Why a lease was won: `before` is who had this voter's vote last, and whether it is still heard.
+pub(crate) fn won(votes: usize, of: usize, before: Option<(String, bool)>) -> String {
+    let votes = format!("{votes} of {of} voters agree");
+    match before {
+        None => votes,
+        Some((name, true)) => format!("the lease of {name} ended; {votes}"),
+        Some((name, false)) => format!("{name} is silent and its lease ended; {votes}"),
+    }
+}
+
+/// Why a lease was lost, and who is not heard.
+pub(crate) fn lost(why: &str, silent: &[String]) -> String {
+    if silent.is_empty() {
+        why.to_owned()
+    } else {
+        format!("{why}: no word from {}", silent.join(", "))
+    }
+}
+
 /// What makes this host unfit.
 pub(crate) fn unfit(group: &Group) -> String {
     if let Some((ip, trouble)) = group.addresses.trouble() {
@@ -89,6 +108,7 @@ pub(crate) fn changes(group: &Group, settings: &Settings) -> Vec<String> {
             changes.push(format!("{key} {was} -> {is}"));
         }
     };
+    compare("safety", old.safety.name().to_owned(), new.safety.name().to_owned());
     compare("vrid", old.vrid.to_string(), new.vrid.to_string());
     compare("version", old.version.to_string(), new.version.to_string());
     compare("interval", old.interval.to_string(), new.interval.to_string());

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 
 use crate::cli::{self, exit};
 use crate::config::Config;
-use crate::core::event::Secrets;
+use crate::core::event::{Inheritance, Secrets};
 use crate::io::{self, clock};
 
 pub use instance::InstanceError;
@@ -110,7 +110,8 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
     let io_error = |what| move |source| StartError::Io { what, source };
     let node = loaded.config.nodes[loaded.me].name.clone();
     let instance = instance::Instance::claim(&options.runtime_dir, &loaded.config.cluster, &node)?;
-    let orphans = instance.remember(&loaded.config);
+    let start =
+        Inheritance { orphans: instance.remember(&loaded.config), ..Inheritance::default() };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -135,7 +136,7 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
         .spawn({
             let config = Arc::clone(&loaded.config);
             let (me, secrets) = (loaded.me, loaded.secrets.clone());
-            move || turn::run(shell, clock::now(), config, me, &secrets, orphans)
+            move || turn::run(shell, clock::now(), config, me, &secrets, &start)
         })
         .map_err(io_error("the core thread"))?;
     let service = Arc::new(service::Service::new(options.clone(), instance, &node, inbox));

@@ -1,6 +1,6 @@
 //! THE loop: wait, read the clock once, step, execute, sleep to the deadline.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -14,7 +14,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{self, Config};
 use crate::core::Node;
-use crate::core::event::{Action, Event, Failure, PortSpec, ProxyEvent, ProxyOrder, Secrets, Task};
+use crate::core::event::{
+    Action, Event, Failure, Inheritance, PortSpec, ProxyEvent, ProxyOrder, Secrets, Task,
+};
 use crate::core::status::{Note, Severity, Status, condition};
 use crate::io::clock::{self, Timer};
 use crate::io::netlink::{self, Monitor};
@@ -235,7 +237,7 @@ pub(super) fn run(
     config: Arc<Config>,
     me: usize,
     secrets: &Secrets,
-    orphans: BTreeSet<IpAddr>,
+    start: &Inheritance,
 ) {
     if let Err(refused) = realtime::enter(PRIORITY) {
         shell.tell(note(now, Severity::Warn, "realtime-refused", refused.to_string()));
@@ -254,7 +256,7 @@ pub(super) fn run(
         packets: Buffers::default(),
         adverts: Adverts::default(),
     };
-    let mut node = Node::new(now, config, me, secrets, orphans, &mut scratch.actions);
+    let mut node = Node::new(now, config, me, secrets, start, &mut scratch.actions);
     shell.execute(now, &mut node, &mut scratch);
     while !shell.exit {
         shell.turn(&mut node, &mut scratch);
@@ -510,6 +512,12 @@ impl Shell {
                     node.step(now, failed, &mut scratch.actions);
                 }
             }
+            Action::Tell { .. }
+            | Action::Beat { .. }
+            | Action::Guard(_)
+            | Action::Gate { .. }
+            | Action::Remember { .. }
+            | Action::Settled(_) => {}
             Action::Note(told) => self.tell(told),
             Action::Reloaded(changes) => {
                 if let Some(to) = self.reloads.pop_front() {

@@ -107,6 +107,8 @@ impl Drop for Daemon {
 pub(crate) fn status() -> Status {
     let now = Instant::from_nanos(1_000_000_000_000);
     let group = |name: &str, role| GroupStatus {
+        safety: "vrrp".to_owned(),
+        lease: None,
         name: name.into(),
         role,
         since: now,
@@ -128,6 +130,8 @@ pub(crate) fn status() -> Status {
         conditions: vec![],
     };
     Status {
+        voting: None,
+        gate: None,
         cluster: "lb".into(),
         node: "hap1".into(),
         now,

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use vipd::config::{self, Config};
 use vipd::core::Node;
-use vipd::core::event::{Action, Event, Failure, KernelAddress, Link, PortSpec, Secrets, Task};
+use vipd::core::event::{
+    Action, Event, Failure, Inheritance, KernelAddress, Link, PortSpec, Secrets, Task,
+};
 use vipd::core::status::{GroupStatus, Role, Status};
 use vipd::types::{Family, IfIndex, Instant, Mac, Priority};
 use vipd::wire::vrrp::Meta;
@@ -157,7 +159,7 @@ impl Rig {
         let now = Instant::from_nanos(1_000_000_000_000);
         let secrets = Secrets(vec![password; config.groups.len()]);
         let mut out = Vec::new();
-        let node = Node::new(now, Arc::new(config), 0, &secrets, BTreeSet::new(), &mut out);
+        let node = Node::new(now, Arc::new(config), 0, &secrets, &Inheritance::default(), &mut out);
         let mut rig = Self {
             now,
             node,
@@ -288,7 +290,15 @@ impl Rig {
                 Action::Note(note) => Did::Note(note.kind, note.text),
                 Action::Reloaded(lines) => Did::Reloaded(lines),
                 Action::Exit => Did::Exit,
-                Action::Proxy(..) | Action::Kernel(Task::ClosePort(_)) => continue,
+                // The gate and the lease are beyond the RFC.
+                Action::Proxy(..)
+                | Action::Kernel(Task::ClosePort(_))
+                | Action::Tell { .. }
+                | Action::Beat { .. }
+                | Action::Guard(_)
+                | Action::Gate { .. }
+                | Action::Remember { .. }
+                | Action::Settled(_) => continue,
                 Action::Kernel(task) => {
                     let did = match &task {
                         Task::OpenPort(spec) => Did::Open(spec.clone()),

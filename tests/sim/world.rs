@@ -9,7 +9,7 @@ use std::time::Duration;
 use vipd::config;
 use vipd::core::Node;
 use vipd::core::event::{
-    Action, Event, Failure, KernelAddress, Link, ProxyEvent, ProxyOrder, Secrets, Task,
+    Action, Event, Failure, Inheritance, KernelAddress, Link, ProxyEvent, ProxyOrder, Secrets, Task,
 };
 use vipd::core::status::Role;
 use vipd::types::{Family, IfIndex, Instant, Mac, Priority};
@@ -397,7 +397,13 @@ impl World {
                 self.moves += u64::from(note.kind == "active");
                 self.notes.push(note.kind);
             }
-            Action::Reloaded(_) => {}
+            Action::Reloaded(_)
+            | Action::Tell { .. }
+            | Action::Beat { .. }
+            | Action::Guard(_)
+            | Action::Gate { .. }
+            | Action::Remember { .. }
+            | Action::Settled(_) => {}
             Action::Exit => {
                 self.hosts[host].node = None;
                 self.hosts[host].stopped = true;
@@ -629,8 +635,14 @@ impl World {
         let (addresses, carrier) = (self.hosts[host].addresses.clone(), self.hosts[host].carrier);
         let mut out = Vec::new();
         let config = Arc::clone(&self.config);
-        let node =
-            Node::new(self.now, config, host, &Secrets(vec![None]), BTreeSet::new(), &mut out);
+        let node = Node::new(
+            self.now,
+            config,
+            host,
+            &Secrets(vec![None]),
+            &Inheritance::default(),
+            &mut out,
+        );
         self.hosts[host] = Host {
             node: Some(node),
             carrier,

@@ -17,6 +17,8 @@ fn address(text: &str, state: AddressState) -> AddressStatus {
 fn group(name: &str, role: Role) -> GroupStatus {
     let state = if role == Role::Active { AddressState::Present } else { AddressState::Absent };
     GroupStatus {
+        safety: "vrrp".to_owned(),
+        lease: None,
         name: name.into(),
         role,
         since: at(200),
@@ -63,6 +65,8 @@ fn peer(name: &str, last: u8, reachable: Option<bool>) -> PeerStatus {
 
 fn node(groups: Vec<GroupStatus>) -> Status {
     Status {
+        voting: None,
+        gate: None,
         cluster: "lb".into(),
         node: "hap1".into(),
         now: at(0),

@@ -82,13 +82,19 @@ impl Group {
     ) {
         let source = out.source(self.port, family);
         match Election::compare(own, source, from, advert.priority) {
-            Rival::Better => self.lose(now, family, from, advert, out),
-            rival @ (Rival::Gone | Rival::Worse) => {
+            Rival::Better if !self.is_leased() => self.lose(now, family, from, advert, out),
+            rival @ (Rival::Gone | Rival::Worse | Rival::Better) => {
                 self.assert_in(now, family, own, out);
                 if self.signs.rival.see(now, from) {
                     let text = match rival {
                         Rival::Gone => format!("{} gave up; announced again", out.name(from)),
-                        Rival::Worse | Rival::Better => format!(
+                        Rival::Better => format!(
+                            "{} also claimed the addresses, with priority {}, but has no lease: this \
+                             host keeps them; advertised and announced again",
+                            out.name(from),
+                            advert.priority
+                        ),
+                        Rival::Worse => format!(
                             "{} also claimed the addresses with priority {} < {own}; advertised and \
                              announced again",
                             out.name(from),

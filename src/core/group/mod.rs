@@ -4,6 +4,7 @@
 //! `Active_Down_Interval`, and gives up when any of them hears a better router.
 
 mod adverts;
+mod lease;
 mod reports;
 mod settings;
 
@@ -52,6 +53,11 @@ pub(crate) struct Group {
     /// Where adverts go out, once known.
     pub(crate) port: Option<IfIndex>,
     pub(crate) retired: bool,
+    /// An earlier run of the daemon held the addresses, and the kernel serves them until then: this
+    /// one goes on as soon as it can, as if nothing had been.
+    heir: Option<Instant>,
+    /// The others are to be told that the gate is shut.
+    farewell: bool,
     /// How much later than the first node of the file this one takes over when unfit.
     stagger: Duration,
     /// [`Group::deadline`] as of the last step that touched the group.
@@ -93,7 +99,7 @@ enum Then {
 }
 
 impl Group {
-    pub(crate) fn new(now: Instant, id: u16, settings: Settings) -> Self {
+    pub(crate) fn new(now: Instant, id: u16, settings: Settings, heir: Option<Instant>) -> Self {
         let Settings { config, priority, password, destinations, rank } = settings;
         let stagger = STAGGER * rank;
         let proxy = config.proxy.clone().map(|p| Care::new(now, p));
@@ -106,13 +112,15 @@ impl Group {
             password,
             destinations,
             elections,
-            addresses: Addresses::default(),
+            addresses: Addresses::wanted_from_the_start(heir.is_some()),
             proxy,
             signs: Signs::default(),
             since: now,
             why: "starting".to_owned(),
             port: None,
             retired: false,
+            heir,
+            farewell: false,
             stagger,
             due: None,
             state: State::Init { listen_at: None },
@@ -181,6 +189,7 @@ impl Group {
         }
         self.ready = ready;
         match (&self.ready, &self.state) {
+            (Ok(()), State::Init { .. }) if self.heir.is_some() => self.resume(now, out),
             (Ok(()), State::Init { .. }) if !self.stopping => self.wait_to_listen(now, out),
             (Err(why), State::Active) => {
                 let why = why.to_string();
@@ -214,7 +223,7 @@ impl Group {
 
     /// §6.4.1: the owner is Active at once, everybody else listens.
     fn listen(&mut self, now: Instant, out: &mut Out<'_>) {
-        let owner = self.effective_priority() == Priority::OWNER;
+        let owner = !self.is_leased() && self.effective_priority() == Priority::OWNER;
         self.preempt_from = None;
         for election in &mut self.elections {
             election.listen(now, election.interval);
@@ -237,13 +246,17 @@ impl Group {
         if let Some(proxy) = &mut self.proxy {
             proxy.tick(now);
         }
+        if !self.is_leased() && self.heir.is_some_and(|until| now >= until) {
+            self.disinherit(now);
+        }
         match self.state {
             State::Init { listen_at: Some(at) } if now >= at && !self.stopping => {
                 self.listen(now, out);
             }
-            State::Backup => self.tick_backup(now, out),
-            State::Active | State::Releasing { .. } => self.tick_adverts(now, out),
-            State::Init { .. } => {}
+            State::Backup if !self.is_leased() => self.tick_backup(now, out),
+            State::Active => self.tick_adverts(now, out),
+            State::Releasing { .. } if !self.is_leased() => self.tick_adverts(now, out),
+            State::Backup | State::Init { .. } | State::Releasing { .. } => {}
         }
         self.settle(now, out);
     }
@@ -269,6 +282,10 @@ impl Group {
 
     fn tick_adverts(&mut self, now: Instant, out: &mut Out<'_>) {
         let own = self.effective_priority();
+        let due_at = self.elections.iter().filter_map(Election::advert_at).min();
+        if due_at.is_some_and(|at| now >= at) {
+            self.keep_open(now, out);
+        }
         let mut due = false;
         for ix in 0..self.elections.len() {
             let election = &mut self.elections[ix];
@@ -286,8 +303,9 @@ impl Group {
 
     /// §6.4.2: nobody better is left. The advert goes first, the addresses follow, and each is
     /// announced as it comes.
-    fn take(&mut self, now: Instant, why: String, out: &mut Out<'_>) {
+    pub(crate) fn take(&mut self, now: Instant, why: String, out: &mut Out<'_>) {
         let own = self.effective_priority();
+        self.keep_open(now, out);
         for ix in 0..self.elections.len() {
             self.elections[ix].arm_advert(now);
             self.elections[ix].counters.activations += 1;
@@ -295,7 +313,7 @@ impl Group {
             self.send(family, own, out);
         }
         self.preempt_from = None;
-        if !self.is_fit() {
+        if !self.is_fit() && !self.is_leased() {
             self.yield_at = Some(now + self.yield_pause);
             self.yield_pause = (self.yield_pause * 2).min(YIELD_RARELY);
         }
@@ -306,7 +324,10 @@ impl Group {
     // ---- giving up ----
 
     /// Gives the addresses up gracefully: they go first, then priority 0.
+    ///
+    /// With a lease the gate shuts first, and the others are told then: see [`Group::say_farewell`].
     fn release(&mut self, now: Instant, then: Then, why: String, out: &mut Out<'_>) {
+        self.farewell = self.is_leased();
         self.enter(now, State::Releasing { until: now + RELEASE_LIMIT, then }, why, out);
     }
 
@@ -357,7 +378,7 @@ impl Group {
         {
             self.released(now, then, out);
         }
-        if self.state == State::Active {
+        if self.state == State::Active && !self.is_leased() {
             self.yield_if_unfit(now, out);
         }
         let id = self.id;
@@ -382,7 +403,7 @@ impl Group {
 
     fn released(&mut self, now: Instant, then: Then, out: &mut Out<'_>) {
         let clean = self.addresses.all_gone();
-        if clean && self.ready.is_ok() {
+        if clean && self.ready.is_ok() && !self.is_leased() {
             for ix in 0..self.elections.len() {
                 let family = self.elections[ix].family;
                 self.send(family, Priority::RELEASE, out);
@@ -465,6 +486,9 @@ impl Group {
     fn enter(&mut self, now: Instant, state: State, why: String, out: &mut Out<'_>) {
         self.state = state;
         self.since = now;
+        if !self.is_leased() && matches!(self.state, State::Init { .. } | State::Backup) {
+            out.push(Action::Gate { group: self.id, until: None });
+        }
         let want = self.state == State::Active;
         if self.addresses.wanted() != want {
             self.addresses.set_wanted(now, want);
@@ -508,12 +532,15 @@ impl Group {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let own = self.effective_priority();
         let election = match &self.state {
+            State::Init { .. } if self.heir.is_some() && !self.is_leased() => self.heir,
             State::Init { listen_at } => *listen_at,
+            State::Backup if self.is_leased() => None,
             State::Backup => self.down_at(own),
             State::Active => {
                 let yield_at = self.yield_at.filter(|_| !self.is_fit());
                 self.elections.iter().filter_map(Election::advert_at).chain(yield_at).min()
             }
+            State::Releasing { until, .. } if self.is_leased() => Some(*until),
             State::Releasing { until, .. } => {
                 self.elections.iter().filter_map(Election::advert_at).chain([*until]).min()
             }

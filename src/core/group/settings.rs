@@ -46,6 +46,7 @@ impl Group {
             || old.version != new.version
             || old.interface != new.interface
             || old.transport != new.transport
+            || old.safety != new.safety
             || self.password != settings.password
             || !old.families().eq(new.families())
             || old.proxy != new.proxy;
@@ -85,7 +86,7 @@ impl Group {
         {
             out.push(Action::Proxy(self.id, ProxyOrder::Unwatch));
         }
-        *self = Self::new(now, self.id, *settings);
+        *self = Self::new(now, self.id, *settings, None);
         if self.proxy.is_some() {
             out.push(Action::Proxy(self.id, ProxyOrder::Watch));
         }

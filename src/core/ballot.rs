@@ -1,0 +1,184 @@
+//! What the status says of votes: who may hold, until when, who granted it, what each voter
+//! thinks.
+
+use crate::config::Safety;
+use crate::types::{Instant, VoterIx};
+
+use super::Node;
+use super::group::Group;
+use super::lease::{Elector, Lease};
+use super::status::{
+    Condition, LeaseStatus, Severity, VoteStatus, VoterStatus, VotingStatus, condition,
+};
+
+impl Node {
+    /// The voters, where anything is held by lease.
+    pub(super) fn voting_status(&self, now: Instant) -> Option<VotingStatus> {
+        let lease = self.lease.as_ref()?;
+        let next = lease.digests().1;
+        let accepts = |e: &Elector| next.is_none_or(|next| e.accepts(next));
+        let waits_for = self.elsewhere(lease).filter(|(_, _, e)| !accepts(e));
+        Some(VotingStatus {
+            voters: self.voter_statuses(now, lease),
+            majority: lease.majority(),
+            settled: lease.is_settled(),
+            quiet_until: lease.quiet(now),
+            waits_for: next.map(|_| waits_for.map(|(_, name, _)| name).collect()),
+            term_us: micros(lease.terms().term),
+            renew_us: micros(lease.terms().renew),
+            vote_us: micros(lease.terms().vote),
+        })
+    }
+
+    /// Every other voter: its place, its name, what is known of it.
+    fn elsewhere<'a>(
+        &'a self,
+        lease: &'a Lease,
+    ) -> impl Iterator<Item = (VoterIx, String, &'a Elector)> {
+        let all = (0..).map(VoterIx).zip(self.config.voters()).zip(lease.electors());
+        all.filter(|((voter, _), _)| *voter != lease.me())
+            .map(|((voter, is), elector)| (voter, is.name.to_owned(), elector))
+    }
+
+    fn voter_statuses(&self, now: Instant, lease: &Lease) -> Vec<VoterStatus> {
+        let all = (0..).map(VoterIx).zip(self.config.voters()).zip(lease.electors());
+        all.map(|((voter, is), elector)| {
+            let me = voter == lease.me();
+            VoterStatus {
+                name: is.name.to_owned(),
+                witness: is.witness,
+                me,
+                alive: me || lease.is_alive(now, voter),
+                heard: elector.heard(),
+                hears_us: me || elector.hears(lease.me()),
+                same_configuration: elector
+                    .head()
+                    .map(|h| h.active == lease.digests().0)
+                    .or(me.then_some(true)),
+                settled: if me {
+                    lease.is_settled()
+                } else {
+                    elector.head().is_some_and(|h| h.settled)
+                },
+                twin: elector.twin(),
+                clock_ppm: elector.wrong_clock(),
+            }
+        })
+        .collect()
+    }
+
+    pub(super) fn lease_status(&self, now: Instant, group: &Group) -> Option<LeaseStatus> {
+        let lease = self.lease.as_ref().filter(|_| group.config.safety == Safety::Lease)?;
+        let place = u16::try_from(self.order.iter().position(|id| *id == group.id)?).ok()?;
+        let seat = lease.seat(place)?;
+        let own = lease.holds(now, place);
+        let holder = match own {
+            Some(_) => Some(lease.me()),
+            None => lease.holder(now, place).map(|(voter, _)| voter),
+        };
+        let votes = (0..).map(VoterIx).zip(self.config.voters()).map(|(voter, is)| {
+            let report = lease.electors().get(voter.index())?.on(now, place, lease.alive());
+            let (vote, priority) = if voter == lease.me() {
+                let vote = seat.voter().grant(now).map(|g| (g.to, g.until.since(now)));
+                (vote, Some(group.effective_priority()))
+            } else {
+                (report.and_then(|r| r.vote), report.and_then(|r| r.priority))
+            };
+            Some(VoteStatus {
+                voter: is.name.to_owned(),
+                to: vote.map(|(to, _)| self.voter_name(to)),
+                left_us: vote.map(|(_, left)| micros(left)),
+                priority,
+                known: voter == lease.me() || report.is_some(),
+            })
+        });
+        let left = match (own, holder) {
+            (Some(until), _) => Some(until.since(now)),
+            (None, Some(by)) => lease
+                .electors()
+                .get(by.index())
+                .and_then(|e| e.on(now, place, lease.alive()))
+                .map(|r| r.holds),
+            (None, None) => None,
+        };
+        Some(LeaseStatus {
+            holder: holder.map(|v| self.voter_name(v)),
+            until: own,
+            left_us: left.map(micros),
+            tenure: seat.epoch().max(seat.voter().epoch().0),
+            granted_by: own
+                .map(|_| seat.votes().iter().map(|v| self.voter_name(v)).collect())
+                .unwrap_or_default(),
+            votes: votes.flatten().collect(),
+        })
+    }
+
+    /// What keeps this node, or another, from voting or holding.
+    pub(super) fn voting_conditions(&self, now: Instant) -> Vec<Condition> {
+        let mut found = Vec::new();
+        if let Err(why) = &self.gate {
+            let severity = if self.lease.is_some() { Severity::Error } else { Severity::Warn };
+            found.push(condition("gate-missing", severity, why.to_string(), self.started));
+        }
+        let Some(lease) = &self.lease else { return found };
+        if let Err(why) = &self.clock {
+            found.push(condition("clock-wrong", Severity::Error, why.to_string(), self.started));
+        }
+        let mut add = |name: &str, severity, text: String, since: Option<Instant>| {
+            found.push(condition(name, severity, text, since.unwrap_or(self.started)));
+        };
+        let (digest, next) = lease.digests();
+        let mut differ = Vec::new();
+        for (voter, name, elector) in self.elsewhere(lease) {
+            if !lease.is_alive(now, voter) {
+                let text = format!("no word from {name}");
+                add("voter-silent", Severity::Warn, text, elector.heard());
+            } else if !elector.runs(digest) {
+                differ.push(name.clone());
+            }
+            if let Some(at) = elector.twin() {
+                let text = format!("two machines answer to the name {name}");
+                add("twin", Severity::Error, text, Some(at));
+            }
+            if let Some(ppm) = elector.wrong_clock() {
+                let text = format!("the clock of {name} runs {ppm} millionths faster than ours");
+                add("clock-differs", Severity::Warn, text, None);
+            }
+        }
+        if !differ.is_empty() {
+            let names = differ.join(", ");
+            let text = format!("{names}: another configuration; such votes do not count together");
+            add("configuration-differs", Severity::Error, text, None);
+        }
+        if next.is_some() {
+            let text = "a new configuration waits until every voter has it".to_owned();
+            add("reload-waits", Severity::Warn, text, None);
+        }
+        if !lease.is_settled() {
+            let missing = self
+                .elsewhere(lease)
+                .filter(|(v, _, e)| !lease.is_alive(now, *v) || !e.runs(digest));
+            let names: Vec<_> = missing.map(|(_, name, _)| name).collect();
+            let text = format!(
+                "this configuration has not been seen on every voter yet, so this one does not vote; \
+                 missing: {}",
+                names.join(", ")
+            );
+            add("unsettled", Severity::Error, text, None);
+        }
+        let heard = lease.heard(now).count();
+        if heard < lease.majority() {
+            let text = format!(
+                "{heard} of {} voters are heard, {} must be: nothing can be held here",
+                lease.electors().len(),
+                lease.majority()
+            );
+            add("no-majority", Severity::Error, text, None);
+        }
+        found
+    }
+}
+
+fn micros(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

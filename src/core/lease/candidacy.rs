@@ -1,0 +1,124 @@
+//! This node's own candidacy: every voter is asked, votes are counted, and given back in an order
+//! that lets no late vote open what was shut.
+
+use crate::types::{Instant, VoterIx};
+use crate::wire::peer::{Denial, Entry, News};
+
+use super::super::event::Action;
+use super::{Ask, Lease, remember};
+
+impl Lease {
+    /// Asks every voter.
+    pub(super) fn ask(&mut self, now: Instant, group: u16, out: &mut Vec<Action>) {
+        let (Some(gate), majority) = (self.gate, self.majority()) else { return };
+        let Some(seat) = self.seats.get_mut(&group) else { return };
+        if !seat.holder.is_open() && !seat.holder.is_asking() {
+            seat.epoch += 1;
+        }
+        seat.asked();
+        let round = seat.holder.ask(now, self.terms.term);
+        let epoch = seat.epoch;
+        for to in self.others() {
+            let entry = Entry { group, news: News::Request { gate, round, epoch } };
+            out.push(Action::Tell { to, entry });
+        }
+        let own = Ask { from: self.me, gate, round, epoch };
+        let answer = match self.silence(now) {
+            Some(why) => Err(why),
+            None => self.vote(now, group, &own, out).unwrap_or(Ok(())),
+        };
+        match answer {
+            Ok(()) => self.count(now, group, self.me, round, majority, out),
+            Err(why) => self.denied(now, group, self.me, round, why, out),
+        }
+    }
+
+    pub(super) fn granted(
+        &mut self,
+        now: Instant,
+        group: u16,
+        from: VoterIx,
+        round: u64,
+        out: &mut Vec<Action>,
+    ) {
+        let majority = self.majority();
+        self.count(now, group, from, round, majority, out);
+    }
+
+    /// Counts a vote; with a majority of them the gate opens, or stays open for longer.
+    fn count(
+        &mut self,
+        now: Instant,
+        group: u16,
+        from: VoterIx,
+        round: u64,
+        majority: usize,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(seat) = self.seats.get_mut(&group) else { return };
+        // A gate whose time has passed is not opened again: it is shut first, and all that was
+        // asked for it is void.
+        if seat.holder.is_open() && seat.holder.holds(now).is_none() {
+            return;
+        }
+        let was_open = seat.holder.is_open();
+        if let Some(until) = seat.holder.granted(now, from, round, majority) {
+            out.push(Action::Gate { group, until: Some(until) });
+            seat.won |= !was_open;
+        }
+    }
+
+    pub(super) fn denied(
+        &mut self,
+        now: Instant,
+        group: u16,
+        from: VoterIx,
+        round: u64,
+        why: Denial,
+        out: &mut Vec<Action>,
+    ) {
+        let (voters, majority) = (self.electors.len(), self.majority());
+        let Some(seat) = self.seats.get_mut(&group) else { return };
+        if round != seat.holder.last_round() || !seat.holder.is_asking() {
+            return;
+        }
+        if seat.denied(from, why, voters, majority) && !seat.holder.is_open() {
+            self.take_back(now, group, out);
+        }
+    }
+
+    /// A candidate that cannot win frees the votes it got, and tries again later.
+    pub(super) fn take_back(&mut self, now: Instant, group: u16, out: &mut Vec<Action>) {
+        let (majority, me, terms) = (self.majority(), self.me, self.terms);
+        if let Some(seat) = self.seats.get_mut(&group) {
+            seat.ask_again(now, me, &terms, majority);
+        }
+        self.shut(now, group, None, out);
+    }
+
+    /// Shuts the gate, makes every round void, and only then gives the votes back.
+    pub(super) fn shut(
+        &mut self,
+        now: Instant,
+        group: u16,
+        successor: Option<VoterIx>,
+        out: &mut Vec<Action>,
+    ) {
+        let (Some(gate), others) = (self.gate, self.others()) else { return };
+        let Some(seat) = self.seats.get_mut(&group) else { return };
+        let round = seat.holder.drop_all();
+        seat.won = false;
+        seat.successor = None;
+        out.push(Action::Gate { group, until: None });
+        if seat.voter.release(now, self.me, gate, round, successor) {
+            out.push(remember(group, &seat.voter));
+        }
+        if seat.stand.frozen {
+            return;
+        }
+        for to in others {
+            let entry = Entry { group, news: News::Release { gate, round, successor } };
+            out.push(Action::Tell { to, entry });
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The other voters: who is heard, with which configuration, how fast their clocks run.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::types::{Digest, Instant, VoterIx, Voters};
+use crate::wire::peer::{Head, Report};
+
+/// Clocks are compared over stretches of this length: long enough that a change of the round trip
+/// time by milliseconds does not look like a clock that runs wrong.
+const STRETCH: Duration = Duration::from_mins(1);
+/// Two honest clocks differ by no more than twice what one may be wrong, in parts of a million;
+/// as much again for the network.
+const WRONG_PPM: i64 = 4_000;
+
+/// One other voter, as this one sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Elector {
+    heard: Option<Instant>,
+    head: Option<Head>,
+    reports: BTreeMap<u16, (Instant, Report)>,
+    drift: Drift,
+    twin: Option<Instant>,
+}
+
+/// How another's clock runs against ours, from the least delayed datagram of each stretch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Drift {
+    began: Instant,
+    best: Option<i64>,
+    before: Option<i64>,
+    ppm: Option<i64>,
+}
+
+impl Drift {
+    fn sample(&mut self, now: Instant, theirs: Instant) {
+        let offset = theirs.nanos().cast_signed().wrapping_sub(now.nanos().cast_signed());
+        if self.best.is_some() && now >= self.began + STRETCH {
+            let stretch = i64::try_from(now.since(self.began).as_micros()).unwrap_or(i64::MAX);
+            let turned = self.before.zip(self.best).map(|(was, is)| is.wrapping_sub(was) / 1000);
+            self.ppm = turned.map(|us| us.saturating_mul(1_000_000) / stretch.max(1));
+            self.before = self.best.take();
+        }
+        if self.best.is_none() {
+            self.began = now;
+        }
+        self.best = Some(self.best.map_or(offset, |best| best.max(offset)));
+    }
+}
+
+impl Elector {
+    /// A datagram of it came.
+    pub fn hear(&mut self, now: Instant, head: Head) {
+        self.heard = Some(now);
+        self.drift.sample(now, head.clock);
+        if self.head.is_some_and(|was| was.active != head.active) {
+            // Its reports were about the groups of another file.
+            self.reports.clear();
+        }
+        self.head = Some(head);
+    }
+
+    /// A session with a new run of it was agreed on; what the old one said is void.
+    pub fn renewed(&mut self, now: Instant) {
+        *self = Self { heard: Some(now), twin: self.twin, ..Self::default() };
+    }
+
+    /// It said how it stands to a group.
+    pub fn report(&mut self, now: Instant, group: u16, report: Report) {
+        self.reports.insert(group, (now, report));
+    }
+
+    /// Two machines answer to its name.
+    pub fn is_twin(&mut self, now: Instant) {
+        self.twin = Some(now);
+    }
+
+    /// When two machines last answered to its name.
+    pub fn twin(&self) -> Option<Instant> {
+        self.twin
+    }
+
+    /// Whether it was heard within `limit`.
+    pub fn is_alive(&self, now: Instant, limit: Duration) -> bool {
+        self.heard.is_some_and(|at| now <= at + limit)
+    }
+
+    /// When it was last heard.
+    pub fn heard(&self) -> Option<Instant> {
+        self.heard
+    }
+
+    /// What it last said of itself.
+    pub fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
+    }
+
+    /// What it last said of a group, if that is no older than `limit`.
+    pub fn on(&self, now: Instant, group: u16, limit: Duration) -> Option<&Report> {
+        self.reports.get(&group).filter(|(at, _)| now <= *at + limit).map(|(_, report)| report)
+    }
+
+    /// Whether it runs with `digest`.
+    pub fn runs(&self, digest: Digest) -> bool {
+        self.head.is_some_and(|h| h.active == digest)
+    }
+
+    /// Whether it runs with `digest` or is ready to.
+    pub fn accepts(&self, digest: Digest) -> bool {
+        self.head.is_some_and(|h| h.active == digest || h.next == digest)
+    }
+
+    /// Whether it hears `voter`.
+    pub fn hears(&self, voter: VoterIx) -> bool {
+        self.head.is_some_and(|h| h.heard.has(voter))
+    }
+
+    /// How much faster its clock runs than ours in millionths, where that is more than two
+    /// honest clocks can differ.
+    pub fn wrong_clock(&self) -> Option<i64> {
+        self.drift.ppm.filter(|ppm| ppm.abs() > WRONG_PPM)
+    }
+}
+
+/// Those of `electors` that were heard within `limit`, and `me`.
+pub(super) fn heard(electors: &[Elector], me: VoterIx, now: Instant, limit: Duration) -> Voters {
+    let alive = (0..).map(VoterIx).zip(electors).filter(|(_, e)| e.is_alive(now, limit));
+    alive.fold(Voters::NONE.with(me), |set, (voter, _)| set.with(voter))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drift(ppm: i64) -> Option<i64> {
+        let mut elector = Elector::default();
+        for ms in (0..200_000).step_by(100) {
+            let now = Instant::from_nanos(1_000_000_000 + ms * 1_000_000);
+            let theirs = ms.cast_signed() * 1_000_000;
+            // Datagrams take a few milliseconds, never the same.
+            let late = (ms % 7) * 1_000_000;
+            let clock = Instant::from_nanos((theirs + theirs / 1_000_000 * ppm).cast_unsigned());
+            let head = Head {
+                active: Digest(1),
+                next: Digest(1),
+                settled: true,
+                heard: Voters::NONE,
+                clock,
+            };
+            elector.hear(now + Duration::from_nanos(late), head);
+        }
+        elector.wrong_clock()
+    }
+
+    #[test]
+    fn a_clock_that_runs_wrong_is_told_from_a_slow_network() {
+        assert_eq!(drift(0), None);
+        assert_eq!(drift(1_000), None);
+        assert!(drift(10_000).is_some_and(|ppm| (9_000..11_000).contains(&ppm)));
+        assert!(drift(-10_000).is_some());
+    }
+}

@@ -1,0 +1,527 @@
+//! Who may hold: a lease that a majority of the voters grants, for each group. PURE.
+//!
+//! | file | decides |
+//! |---|---|
+//! | `voter` | whom this node's vote is given, and for how long |
+//! | `holder` | until when this node's gate may be open |
+//! | `seat` | when this node asks, and for whom it gives way: order and speed, not safety |
+//! | `agreement` | which configuration votes are about, and when it changes |
+//! | `reports` | what voters tell each other of themselves |
+//! | `candidacy` | asking every voter, counting, giving back |
+//! | `electorate` | which voters are heard, and with which configuration |
+//!
+//! The argument that no two gates are open at once is in `docs/safety.md`. It rests on few rules,
+//! each of which has a mutant that the tests must catch:
+//!
+//! 1. The term of a holder counts from before its request was sent, that of a vote from after the
+//!    request was received, and is longer by more than clocks and queues can differ.
+//! 2. A vote is not given to another gate before it has ended or was given back.
+//! 3. A vote is given back only by a gate that is shut, and whose earlier rounds are void.
+//! 4. A voter that may have forgotten a vote gives none for as long as that vote could last.
+//! 5. Votes count between equal configurations only, and none before everybody has been seen with
+//!    the configuration in force.
+
+mod agreement;
+mod candidacy;
+mod electorate;
+mod holder;
+mod reports;
+mod seat;
+mod voter;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::config;
+use crate::types::{Digest, GateId, Instant, Priority, VoterIx, Voters};
+use crate::wire::peer::{Denial, Entry, Head, Message, News};
+
+use super::event::Action;
+
+pub use electorate::Elector;
+pub use holder::Holder;
+pub use seat::{Seat, Stand, Verdict, Yielding};
+pub use voter::{Ask, Grant, RESERVED, Voter};
+
+/// What a lease is made from.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// This voter.
+    pub me: VoterIx,
+    /// How many voters there are.
+    pub voters: usize,
+    /// Times.
+    pub terms: config::Lease,
+    /// The configuration.
+    pub digest: Digest,
+    /// This node's gate; `None` where there is none, as for a witness.
+    pub gate: Option<GateId>,
+    /// For how long nobody is voted for after the start: the longest vote that may have been
+    /// forgotten. `None` if nothing was forgotten.
+    pub quiet: Option<Duration>,
+    /// The configuration that everybody was last seen with.
+    pub confirmed: Option<Digest>,
+}
+
+/// What a voter must not forget of a group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Vote {
+    /// The vote, unless it was given back.
+    pub grant: Option<Grant>,
+    /// The highest tenure voted for, and by which gate.
+    pub epoch: (u64, GateId),
+}
+
+/// Everything one voter knows and decides about who may hold.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Lease {
+    me: VoterIx,
+    terms: config::Lease,
+    gate: Option<GateId>,
+    digest: Digest,
+    next: Digest,
+    /// Everybody has been seen with `digest`.
+    settled: bool,
+    /// No votes before: something may have been forgotten.
+    quiet_until: Instant,
+    /// Quiet begins when all have been seen, as the terms may have been others.
+    quiet_when_settled: bool,
+    /// Whether the local clock can be trusted.
+    clock_ok: bool,
+    electors: Vec<Elector>,
+    seats: BTreeMap<u16, Seat>,
+    /// When everybody is told how this node stands.
+    beat_at: Instant,
+}
+
+impl Lease {
+    /// A voter without groups.
+    pub fn new(now: Instant, setup: &Setup) -> Self {
+        let settled = setup.confirmed == Some(setup.digest);
+        Self {
+            me: setup.me,
+            terms: setup.terms,
+            gate: setup.gate,
+            digest: setup.digest,
+            next: setup.digest,
+            settled,
+            quiet_until: setup.quiet.map_or(now, |q| now + q.max(setup.terms.vote)),
+            quiet_when_settled: setup.quiet.is_some() && !settled,
+            clock_ok: true,
+            electors: vec![Elector::default(); setup.voters],
+            seats: BTreeMap::new(),
+            beat_at: now,
+        }
+    }
+
+    /// Adds the group at place `group` of the configuration, with what was remembered of it.
+    /// `open` is until when its gate is open already, for the heir of one that was.
+    pub fn add(&mut self, group: u16, vote: Vote, open: Option<Instant>) {
+        let voter = Voter::remembering(vote.grant, vote.epoch);
+        let holder = open.map_or_else(Holder::default, Holder::inheriting);
+        self.seats.insert(group, Seat::new(voter, holder));
+    }
+
+    // ---- what is known ----
+
+    /// What every datagram says of this voter.
+    pub fn head(&self, now: Instant) -> Head {
+        Head {
+            active: self.digest,
+            next: self.next,
+            settled: self.settled,
+            heard: self.heard(now),
+            clock: now,
+        }
+    }
+
+    /// Whom this voter has heard lately, itself included.
+    pub fn heard(&self, now: Instant) -> Voters {
+        electorate::heard(&self.electors, self.me, now, self.alive())
+    }
+
+    /// The group's seat.
+    pub fn seat(&self, group: u16) -> Option<&Seat> {
+        self.seats.get(&group)
+    }
+
+    /// Each voter, in order.
+    pub fn electors(&self) -> &[Elector] {
+        &self.electors
+    }
+
+    /// This voter.
+    pub fn me(&self) -> VoterIx {
+        self.me
+    }
+
+    /// The gate that this node's leases are bound to.
+    pub fn gate(&self) -> Option<GateId> {
+        self.gate
+    }
+
+    /// Whether another voter is heard.
+    pub fn is_alive(&self, now: Instant, voter: VoterIx) -> bool {
+        self.electors.get(voter.index()).is_some_and(|e| e.is_alive(now, self.alive()))
+    }
+
+    /// Who is not heard.
+    pub fn silent(&self, now: Instant) -> impl Iterator<Item = VoterIx> + '_ {
+        self.others().filter(move |v| !self.is_alive(now, *v))
+    }
+
+    /// Whom this voter's vote was given last, if it was another.
+    pub fn last_holder(&self, group: u16) -> Option<VoterIx> {
+        let last = self.seats.get(&group)?.voter.last()?;
+        Some(last.to).filter(|to| *to != self.me)
+    }
+
+    /// Votes that make a majority.
+    pub fn majority(&self) -> usize {
+        self.electors.len() / 2 + 1
+    }
+
+    /// Times.
+    pub fn terms(&self) -> &config::Lease {
+        &self.terms
+    }
+
+    /// The configuration in force, and the one that waits for everybody.
+    pub fn digests(&self) -> (Digest, Option<Digest>) {
+        (self.digest, Some(self.next).filter(|next| *next != self.digest))
+    }
+
+    /// Whether this vote counts: everybody was seen with the configuration in force.
+    pub fn is_settled(&self) -> bool {
+        self.settled
+    }
+
+    /// Until when nobody is voted for.
+    pub fn quiet(&self, now: Instant) -> Option<Instant> {
+        Some(self.quiet_until).filter(|until| now < *until)
+    }
+
+    /// Whether the local clock can be trusted.
+    pub fn clock_ok(&self) -> bool {
+        self.clock_ok
+    }
+
+    /// Until when this node may serve the group.
+    pub fn holds(&self, now: Instant, group: u16) -> Option<Instant> {
+        self.seats.get(&group)?.holder.holds(now)
+    }
+
+    /// Who says that it serves the group, and at what priority; not this node.
+    pub fn holder(&self, now: Instant, group: u16) -> Option<(VoterIx, Priority)> {
+        self.others().find_map(|voter| {
+            let report = self.electors[voter.index()].on(now, group, self.alive())?;
+            (report.holds > Duration::ZERO).then_some((voter, report.priority?))
+        })
+    }
+
+    /// The best other node that could hold the group.
+    pub fn best(&self, now: Instant, group: u16) -> Option<VoterIx> {
+        let stands = self.others().filter_map(|voter| {
+            let report = self.electors[voter.index()].on(now, group, self.alive())?;
+            Some((report.priority?, std::cmp::Reverse(voter)))
+        });
+        stands.max().map(|(_, voter)| voter.0)
+    }
+
+    /// How long a voter may be silent before it counts as gone.
+    pub fn alive(&self) -> Duration {
+        3 * self.beat()
+    }
+
+    fn beat(&self) -> Duration {
+        2 * self.terms.renew
+    }
+
+    fn others(&self) -> impl Iterator<Item = VoterIx> + use<> {
+        let me = self.me;
+        (0..u8::try_from(self.electors.len()).unwrap_or(u8::MAX))
+            .map(VoterIx)
+            .filter(move |v| *v != me)
+    }
+
+    /// When [`Lease::tick`] has something to do.
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        let seats = self.seats.iter().map(|(group, seat)| self.seat_deadline(now, *group, seat));
+        seats.flatten().chain([self.beat_at]).min()
+    }
+
+    fn seat_deadline(&self, now: Instant, group: u16, seat: &Seat) -> Option<Instant> {
+        if seat.holder.is_open() && seat.stand.frozen {
+            return Some(seat.holder.until());
+        }
+        if seat.holder.is_open() {
+            let renew = seat.holder.asked_at().map_or(now, |at| at + self.terms.renew);
+            return Some(renew.min(seat.holder.until()));
+        }
+        let wants = seat.wants_at().filter(|at| *at > now);
+        if !seat.runs() || self.gate.is_none() {
+            return wants;
+        }
+        let ask = if let Some(at) = seat.holder.asked_at() {
+            at + seat.patience(now, self.me, &self.terms)
+        } else {
+            let rank = seat.rank(now, group, self.me, &self.electors, self.alive());
+            seat.ask_at(now, self.me, rank)
+        };
+        wants.into_iter().chain([ask]).min()
+    }
+
+    // ---- what is heard ----
+
+    /// A session with another run of `from` was agreed on: both ends hear each other.
+    pub fn up(&mut self, now: Instant, from: VoterIx, out: &mut Vec<Action>) {
+        if let Some(elector) = self.electors.get_mut(from.index()) {
+            elector.renewed(now);
+            self.report_to(now, from, out);
+        }
+    }
+
+    /// Two machines answer to the name of `from`.
+    pub fn twin(&mut self, now: Instant, from: VoterIx) {
+        if let Some(elector) = self.electors.get_mut(from.index()) {
+            elector.is_twin(now);
+        }
+    }
+
+    /// An authenticated message came; `now` was read after that.
+    pub fn hear(&mut self, now: Instant, from: VoterIx, message: &Message, out: &mut Vec<Action>) {
+        let Some(elector) = self.electors.get_mut(from.index()).filter(|_| from != self.me) else {
+            return;
+        };
+        elector.hear(now, message.head);
+        let same = elector.runs(self.digest);
+        self.settle(now, out);
+        for Entry { group, news } in &message.entries {
+            match news {
+                News::Request { gate, round, epoch } => {
+                    let ask = Ask { from, gate: *gate, round: *round, epoch: *epoch };
+                    self.requested(now, *group, &ask, out);
+                }
+                _ if !same => {}
+                News::Grant { gate, round } if Some(*gate) == self.gate => {
+                    self.granted(now, *group, from, *round, out);
+                }
+                News::Deny { gate, round, why } if Some(*gate) == self.gate => {
+                    self.denied(now, *group, from, *round, *why, out);
+                }
+                News::Release { gate, round, successor } => {
+                    let Some(seat) = self.seats.get_mut(group) else { continue };
+                    if seat.voter.release(now, from, *gate, *round, *successor) {
+                        out.push(remember(*group, &seat.voter));
+                    }
+                    seat.freed(now);
+                }
+                News::Report(report) => {
+                    self.electors[from.index()].report(now, *group, *report);
+                    if let Some(seat) = self.seats.get_mut(group)
+                        && !seat.holder.is_open()
+                    {
+                        seat.epoch = seat.epoch.max(report.epoch);
+                    }
+                }
+                News::Move { to } => {
+                    self.order(now, *group, *to);
+                }
+                News::Grant { .. } | News::Deny { .. } => {}
+            }
+        }
+    }
+
+    /// An operator wants `to` to have the group. Says whether this node holds it and can comply.
+    pub fn order(&mut self, now: Instant, group: u16, to: VoterIx) -> bool {
+        let able = self
+            .electors
+            .get(to.index())
+            .and_then(|e| e.on(now, group, self.alive()))
+            .is_some_and(|r| r.priority.is_some());
+        match self.seats.get_mut(&group) {
+            Some(seat) if able && to != self.me && seat.holder.holds(now).is_some() => {
+                seat.successor = Some((to, Yielding::Ordered));
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+
+    /// Whether the local clock can be trusted changed.
+    pub fn clock(&mut self, ok: bool) {
+        self.clock_ok = ok;
+    }
+
+    // ---- votes ----
+
+    /// Why this voter would vote for nobody now.
+    fn silence(&self, now: Instant) -> Option<Denial> {
+        if !self.settled {
+            Some(Denial::Unsettled)
+        } else if now < self.quiet_until {
+            Some(Denial::Quiet { left: self.quiet_until.since(now) })
+        } else if !self.clock_ok {
+            Some(Denial::Clock)
+        } else {
+            None
+        }
+    }
+
+    fn requested(&mut self, now: Instant, group: u16, ask: &Ask, out: &mut Vec<Action>) {
+        let elector = &self.electors[ask.from.index()];
+        let refused = if elector.runs(self.digest) {
+            self.silence(now).or((!elector.hears(self.me)).then_some(Denial::OneWay))
+        } else {
+            Some(Denial::Config)
+        };
+        let (gate, round) = (ask.gate, ask.round);
+        let answer = match refused {
+            Some(why) => Err(why),
+            None => match self.vote(now, group, ask, out) {
+                Some(answer) => answer,
+                None => return,
+            },
+        };
+        let news = match answer {
+            Ok(()) => News::Grant { gate, round },
+            Err(why) => News::Deny { gate, round, why },
+        };
+        out.push(Action::Tell { to: ask.from, entry: Entry { group, news } });
+    }
+
+    /// This voter's answer; what it must not forget is written down before anybody is told.
+    fn vote(
+        &mut self,
+        now: Instant,
+        group: u16,
+        ask: &Ask,
+        out: &mut Vec<Action>,
+    ) -> Option<Result<(), Denial>> {
+        let seat = self.seats.get_mut(&group)?;
+        let answer = seat.voter.vote(now, ask, self.terms.vote)?;
+        if answer.is_ok() {
+            out.push(remember(group, &seat.voter));
+        }
+        Some(answer.map(|_| ()))
+    }
+
+    // ---- what follows ----
+
+    /// Shuts every gate whose time has passed: before anything else is done at a new moment.
+    pub fn expire(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let over = |s: &Seat| s.holder.is_open() && s.holder.holds(now).is_none();
+        let over: Vec<_> = self.seats.iter().filter(|(_, s)| over(s)).map(|(g, _)| *g).collect();
+        for group in over {
+            self.shut(now, group, None, out);
+        }
+    }
+
+    /// Lets time pass, apart from the groups.
+    pub fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.settle(now, out);
+        if now >= self.beat_at {
+            self.beat_at = now + self.beat();
+            for to in self.others() {
+                self.report_to(now, to, out);
+            }
+        }
+    }
+
+    /// Follows up on a group: `stand` is what it wants. A verdict is to be carried out at once,
+    /// and the group asked again.
+    pub fn decide(
+        &mut self,
+        now: Instant,
+        group: u16,
+        stand: Stand,
+        out: &mut Vec<Action>,
+    ) -> Option<Verdict> {
+        let clock_ok = self.clock_ok;
+        self.seats.get_mut(&group)?.take_stand(now, stand);
+        let verdict = self.judge(now, group, clock_ok, out);
+        self.report_change(now, group, out);
+        verdict
+    }
+
+    fn judge(
+        &mut self,
+        now: Instant,
+        group: u16,
+        clock_ok: bool,
+        out: &mut Vec<Action>,
+    ) -> Option<Verdict> {
+        let seat = self.seats.get_mut(&group)?;
+        let stand = seat.stand;
+        if seat.holder.is_open() {
+            if std::mem::take(&mut seat.won) && stand.able && !stand.keeps {
+                return Some(Verdict::Won);
+            }
+            if stand.frozen {
+                return None;
+            }
+            if !stand.keeps {
+                let successor = seat.successor.map(|(to, _)| to);
+                let successor = successor.or_else(|| self.best(now, group));
+                self.shut(now, group, successor, out);
+                return None;
+            }
+            if !clock_ok {
+                self.shut(now, group, None, out);
+                return Some(Verdict::Lost("the clock of this host runs wrong"));
+            }
+            if let Some((to, why)) = seat.successor.or_else(|| self.better(now, group)) {
+                self.seats.get_mut(&group)?.successor = Some((to, why));
+                return Some(Verdict::Yield { to, why });
+            }
+            let due = |at: Instant| now >= at + self.terms.renew;
+            if self.seats.get(&group)?.holder.asked_at().is_none_or(due) {
+                self.ask(now, group, out);
+            }
+            return None;
+        }
+        if stand.keeps {
+            return Some(Verdict::Lost("no majority of the voters renewed the lease in time"));
+        }
+        if stand.able && clock_ok {
+            self.run_for(now, group, out);
+            let seat = self.seats.get_mut(&group)?;
+            if seat.holder.is_open() && std::mem::take(&mut seat.won) {
+                return Some(Verdict::Won);
+            }
+        } else if seat.holder.is_asking() {
+            self.shut(now, group, None, out);
+        }
+        None
+    }
+
+    /// Asks for the lease when it is this node's turn.
+    fn run_for(&mut self, now: Instant, group: u16, out: &mut Vec<Action>) {
+        let Some(seat) = self.seats.get(&group) else { return };
+        if let Some(at) = seat.holder.asked_at() {
+            if now >= at + seat.patience(now, self.me, &self.terms) {
+                self.take_back(now, group, out);
+            }
+        } else {
+            let rank = seat.rank(now, group, self.me, &self.electors, self.alive());
+            if now >= seat.ask_at(now, self.me, rank) {
+                self.ask(now, group, out);
+            }
+        }
+    }
+
+    /// The best node that wants the group from this one.
+    fn better(&self, now: Instant, group: u16) -> Option<(VoterIx, Yielding)> {
+        let own = self.seats.get(&group)?.stand.priority;
+        let wanting = self.others().filter_map(|voter| {
+            let report = self.electors[voter.index()].on(now, group, self.alive())?;
+            let priority = report.priority.filter(|p| report.wants && *p > own)?;
+            Some((priority, std::cmp::Reverse(voter)))
+        });
+        wanting.max().map(|(priority, voter)| (voter.0, Yielding::Better(priority)))
+    }
+}
+
+fn remember(group: u16, voter: &Voter) -> Action {
+    Action::Remember { group, vote: Vote { grant: voter.last(), epoch: voter.epoch() } }
+}

@@ -1,0 +1,264 @@
+//! One group in the eyes of the lease: this node's vote about it, its own candidacy, and when to
+//! ask for it. Only the order and the time of requests are decided here; whether one can be
+//! granted twice is decided by `voter` and `holder` alone.
+
+use std::time::Duration;
+
+use crate::config;
+use crate::types::{Instant, Priority, VoterIx, Voters};
+use crate::wire::peer::{Denial, Report};
+
+use super::electorate::Elector;
+use super::holder::Holder;
+use super::voter::Voter;
+
+/// How much later than a better candidate the next one asks.
+const TURN: Duration = Duration::from_millis(10);
+/// Votes end at slightly different moments: as long as a datagram may take more to one voter than
+/// to another without costing an attempt.
+const SLACK: Duration = Duration::from_micros(500);
+/// How soon a successor asks again while the predecessor's word is still on its way to some.
+const SOON: Duration = Duration::from_millis(2);
+
+/// What the group wants of the lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Stand {
+    /// Whether this node could hold the group.
+    pub able: bool,
+    /// Whether it does hold it, and means to go on.
+    pub keeps: bool,
+    /// Whether the gate cannot be relied upon: what is held is neither renewed, as it should end,
+    /// nor given back, as it may not have.
+    pub frozen: bool,
+    /// Its priority in force.
+    pub priority: Priority,
+    /// How long a holder of lower priority is left alone; `None` for as long as it is fit.
+    pub preempts_after: Option<Duration>,
+}
+
+impl Stand {
+    /// Of a voter that can never hold.
+    pub const NONE: Self = Self {
+        able: false,
+        keeps: false,
+        frozen: false,
+        priority: Priority::LEAST,
+        preempts_after: None,
+    };
+}
+
+/// What the lease says to the group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// The gate is open: take the addresses.
+    Won,
+    /// The gate is shut: give them up.
+    Lost(&'static str),
+    /// Give them up, so that this node can have them.
+    Yield {
+        /// To whom.
+        to: VoterIx,
+        /// Why.
+        why: Yielding,
+    },
+}
+
+/// Why a holder gives way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Yielding {
+    /// It has a higher priority.
+    Better(Priority),
+    /// An operator said so.
+    Ordered,
+}
+
+/// One group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Seat {
+    pub(super) voter: Voter,
+    pub(super) holder: Holder,
+    pub(super) stand: Stand,
+    /// The tenure of this node, held or asked for.
+    pub(super) epoch: u64,
+    /// The votes that came and were news to nobody yet.
+    pub(super) won: bool,
+    pub(super) successor: Option<(VoterIx, Yielding)>,
+    pub(super) reported: Option<Report>,
+    /// Since when this node could hold.
+    able_since: Option<Instant>,
+    /// Since when a holder of lower priority is known.
+    better_since: Option<Instant>,
+    /// No request before that.
+    retry_at: Instant,
+    /// Who refused the last request, and for how long it was said to be held.
+    denials: Vec<(VoterIx, Duration)>,
+}
+
+impl Seat {
+    pub(super) fn new(voter: Voter, holder: Holder) -> Self {
+        Self {
+            epoch: voter.epoch().0,
+            voter,
+            holder,
+            stand: Stand::NONE,
+            won: false,
+            successor: None,
+            reported: None,
+            able_since: None,
+            better_since: None,
+            retry_at: Instant::BOOT,
+            denials: Vec::new(),
+        }
+    }
+
+    /// Who votes for this node.
+    pub fn votes(&self) -> Voters {
+        self.holder.votes()
+    }
+
+    /// This node's vote.
+    pub fn voter(&self) -> &Voter {
+        &self.voter
+    }
+
+    /// This node's right.
+    pub fn holder(&self) -> &Holder {
+        &self.holder
+    }
+
+    /// The tenure of this node, held or asked for.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Takes in what the group wants.
+    pub(super) fn take_stand(&mut self, now: Instant, stand: Stand) {
+        match (stand.able, self.able_since) {
+            (true, None) => self.able_since = Some(now),
+            (false, Some(_)) => self.able_since = None,
+            (true, Some(_)) | (false, None) => {}
+        }
+        self.stand = stand;
+    }
+
+    /// Whether this node is to become the holder if it can.
+    pub(super) fn runs(&self) -> bool {
+        self.stand.able && !self.stand.keeps && !self.holder.is_open()
+    }
+
+    /// When to ask for the lease, with nothing under way.
+    pub(super) fn ask_at(&self, now: Instant, me: VoterIx, rank: u32) -> Instant {
+        let since = self.able_since.unwrap_or(now);
+        if self.voter.reserved(now).is_some_and(|(to, _)| to == me) {
+            return since.max(self.retry_at);
+        }
+        let held = self.voter.last().filter(|g| g.to != me).map(|g| g.until + SLACK);
+        let reserved = self.voter.reserved(now).map(|(_, until)| until);
+        let free = held.into_iter().chain(reserved).max().unwrap_or(Instant::BOOT);
+        free.max(since).max(self.retry_at) + TURN * rank
+    }
+
+    /// How long a request waits for its votes before it is taken back.
+    pub(super) fn patience(&self, now: Instant, me: VoterIx, terms: &config::Lease) -> Duration {
+        if self.voter.reserved(now).is_some_and(|(to, _)| to == me) {
+            terms.renew / 4
+        } else {
+            terms.renew
+        }
+    }
+
+    /// A request was begun.
+    pub(super) fn asked(&mut self) {
+        self.denials.clear();
+    }
+
+    /// A voter refused the request under way; says whether it can no longer be won.
+    pub(super) fn denied(
+        &mut self,
+        from: VoterIx,
+        why: Denial,
+        voters: usize,
+        majority: usize,
+    ) -> bool {
+        if self.denials.iter().any(|(voter, _)| *voter == from) {
+            return false;
+        }
+        let left = match why {
+            Denial::Held { left, .. } | Denial::Quiet { left } => left,
+            Denial::Epoch { highest } => {
+                self.epoch = self.epoch.max(highest + 1);
+                Duration::ZERO
+            }
+            Denial::Unsettled | Denial::Config | Denial::OneWay | Denial::Clock => Duration::MAX,
+            Denial::Reserved { .. } => super::voter::RESERVED,
+        };
+        self.denials.push((from, left));
+        voters - self.denials.len() < majority
+    }
+
+    /// Sets when to ask again after a request that was not granted: when as many more votes as
+    /// are needed may have become free.
+    pub(super) fn ask_again(
+        &mut self,
+        now: Instant,
+        me: VoterIx,
+        terms: &config::Lease,
+        majority: usize,
+    ) {
+        let voters = self.holder.votes().count();
+        let mut left: Vec<_> = self.denials.iter().map(|(_, left)| *left).collect();
+        left.sort_unstable();
+        let needed = majority.saturating_sub(voters).max(1);
+        let wait = left.get(needed - 1).copied().unwrap_or(terms.renew).min(terms.vote);
+        let successor = self.voter.reserved(now).is_some_and(|(to, _)| to == me);
+        self.retry_at = now + if successor { SOON } else { wait + SLACK };
+        self.denials.clear();
+    }
+
+    /// Somebody gave votes back: they may be had before the refusals said.
+    pub(super) fn freed(&mut self, now: Instant) {
+        self.retry_at = self.retry_at.min(now);
+    }
+
+    /// How many live candidates come before this node.
+    pub(super) fn rank(
+        &self,
+        now: Instant,
+        group: u16,
+        me: VoterIx,
+        electors: &[Elector],
+        limit: Duration,
+    ) -> u32 {
+        let before = |(voter, elector): &(VoterIx, &Elector)| {
+            // Who let its lease run out is not waited for.
+            *voter != me
+                && self.voter.last().is_none_or(|g| g.to != *voter)
+                && elector.on(now, group, limit).is_some_and(|report| {
+                    report.priority.is_some_and(|p| {
+                        p > self.stand.priority || (p == self.stand.priority && *voter < me)
+                    })
+                })
+        };
+        let count = (0..).map(VoterIx).zip(electors).filter(before).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// Whether this node would take the group from the holder it knows of.
+    pub(super) fn wants(&mut self, now: Instant, holder: Option<Priority>) -> bool {
+        let own = self.stand.priority;
+        let better = self.stand.able && !self.stand.keeps;
+        let Some(theirs) = holder.filter(|p| better && own > *p) else {
+            self.better_since = None;
+            return false;
+        };
+        let since = *self.better_since.get_or_insert(now);
+        // The least priority means unfit: no preemption mode keeps the group there.
+        theirs == Priority::LEAST
+            || self.stand.preempts_after.is_some_and(|delay| now >= since + delay)
+    }
+
+    /// When [`Seat::wants`] turns true by itself.
+    pub(super) fn wants_at(&self) -> Option<Instant> {
+        Some(self.better_since? + self.stand.preempts_after?)
+    }
+}

@@ -1,0 +1,354 @@
+//! Groups and the lease: what each tells the other, and what the kernel's gate is to guard.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use crate::config::{Config, Member, Safety};
+use crate::types::{Instant, VoterIx};
+use crate::wire::peer::{Head, Message};
+
+use super::event::{Action, Inheritance, Secrets};
+use super::lease::{Lease, Setup, Verdict, Yielding};
+use super::status::Severity;
+use super::{Node, why};
+
+/// Verdicts in one step: a group that wins, and at once gives way, and that is all.
+const VERDICTS: usize = 3;
+
+impl Node {
+    /// The lease of a configuration that needs one, with what an earlier run remembered.
+    pub(super) fn found_lease(&mut self, now: Instant, start: &Inheritance) {
+        if !self.config.needs_lease() {
+            self.lease = None;
+            return;
+        }
+        let mut setup = self.lease_setup();
+        setup.gate = start.gate;
+        setup.quiet = start.votes.is_none().then_some(start.quiet);
+        setup.confirmed = start.confirmed;
+        let mut lease = Lease::new(now, &setup);
+        for (place, group) in (0..).zip(&self.config.groups) {
+            if group.safety == Safety::Lease {
+                let votes = start.votes.as_ref().and_then(|v| v.get(&group.name));
+                let open = start.open.get(&group.name).copied().filter(|until| *until > now);
+                lease.add(place, votes.copied().unwrap_or_default(), open);
+            }
+        }
+        self.lease = Some(lease);
+    }
+
+    fn lease_setup(&self) -> Setup {
+        let config = &self.config;
+        Setup {
+            me: config.voter_ix(Member::Node(self.me)),
+            voters: config.voters().count(),
+            terms: config.lease,
+            digest: config.digest(),
+            gate: self.lease.as_ref().and_then(Lease::gate),
+            quiet: None,
+            confirmed: None,
+        }
+    }
+
+    /// Lets the lease act; its gates are those of the groups at their places.
+    fn with_lease<T>(
+        &mut self,
+        out: &mut Vec<Action>,
+        act: impl FnOnce(&mut Lease, &mut Vec<Action>) -> T,
+    ) -> Option<T> {
+        let lease = self.lease.as_mut()?;
+        let from = out.len();
+        let told = act(lease, out);
+        for action in &mut out[from..] {
+            if let Action::Gate { group, .. } = action {
+                *group = self.order.get(usize::from(*group)).copied().unwrap_or(u16::MAX);
+            }
+        }
+        Some(told)
+    }
+
+    /// Before anything else at a new moment: what may no longer be served is not.
+    pub(super) fn expire_leases(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.with_lease(out, |lease, out| lease.expire(now, out));
+    }
+
+    pub(super) fn tick_lease(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.with_lease(out, |lease, out| lease.tick(now, out));
+        self.switch_when_all_are_ready(now, out);
+    }
+
+    pub(super) fn peer(
+        &mut self,
+        now: Instant,
+        from: VoterIx,
+        message: &Message,
+        out: &mut Vec<Action>,
+    ) {
+        self.with_lease(out, |lease, out| lease.hear(now, from, message, out));
+        self.switch_when_all_are_ready(now, out);
+    }
+
+    pub(super) fn peer_up(&mut self, now: Instant, from: VoterIx, out: &mut Vec<Action>) {
+        self.with_lease(out, |lease, out| lease.up(now, from, out));
+    }
+
+    pub(super) fn peer_twin(&mut self, now: Instant, from: VoterIx, out: &mut Vec<Action>) {
+        self.with_lease(out, |lease, _| lease.twin(now, from));
+        let name = self.voter_name(from);
+        let text = format!(
+            "two machines answer to the name {name}, or an old copy of it woke up: neither is voted \
+             for while they take turns"
+        );
+        self.parts(out).1.note(now, Severity::Error, None, "twin", text);
+    }
+
+    /// What is known of the kernel's gate changed.
+    pub(super) fn gate_told(
+        &mut self,
+        now: Instant,
+        gate: Result<(), Box<str>>,
+        out: &mut Vec<Action>,
+    ) {
+        if self.gate == gate {
+            return;
+        }
+        let leased = self.lease.is_some();
+        let (severity, kind, text) = match &gate {
+            Ok(()) => (Severity::Info, "gate-ready", "the kernel's gate is in place".to_owned()),
+            Err(why) if leased => (
+                Severity::Error,
+                "gate-missing",
+                format!("{why}: what is held by lease is given up, and nothing is taken"),
+            ),
+            Err(why) => (
+                Severity::Warn,
+                "gate-missing",
+                format!(
+                    "{why}: a daemon that is killed or frozen would leave its addresses behind"
+                ),
+            ),
+        };
+        self.gate = gate;
+        self.parts(out).1.note(now, severity, None, kind, text);
+        if let Err(why) = self.gate.clone() {
+            self.each(out, |group, out| {
+                if group.is_leased() {
+                    group.lose_lease(now, why.to_string(), out);
+                }
+            });
+        }
+    }
+
+    pub(super) fn clock_told(
+        &mut self,
+        now: Instant,
+        clock: Result<(), Box<str>>,
+        out: &mut Vec<Action>,
+    ) {
+        if self.clock == clock {
+            return;
+        }
+        let ok = clock.is_ok();
+        if let Err(why) = &clock {
+            let text = format!("{why}: this host neither holds by lease nor votes");
+            self.parts(out).1.note(now, Severity::Error, None, "clock-wrong", text);
+        }
+        self.clock = clock;
+        self.with_lease(out, |lease, _| lease.clock(ok));
+    }
+
+    /// An operator wants `to` to have a group.
+    pub(super) fn order_move(&mut self, now: Instant, name: &str, to: VoterIx) {
+        let place = self.config.groups.iter().position(|g| g.name == name);
+        if let (Some(place), Some(lease)) = (place, &mut self.lease) {
+            lease.order(now, u16::try_from(place).unwrap_or(u16::MAX), to);
+        }
+    }
+
+    // ---- after each event ----
+
+    /// Follows up on the groups that are held by lease.
+    pub(super) fn follow_leases(
+        &mut self,
+        now: Instant,
+        touched: &RangeInclusive<u16>,
+        out: &mut Vec<Action>,
+    ) {
+        if self.lease.is_none() {
+            return;
+        }
+        for place in 0..self.order.len() {
+            let id = self.order[place];
+            let leased = self.groups.get(&id).is_some_and(super::group::Group::is_leased);
+            if leased && touched.contains(&id) {
+                self.follow_lease(now, u16::try_from(place).unwrap_or(u16::MAX), id, out);
+            }
+        }
+    }
+
+    fn follow_lease(&mut self, now: Instant, place: u16, id: u16, out: &mut Vec<Action>) {
+        let gate = self.gate.is_ok();
+        for _ in 0..VERDICTS {
+            let Some(group) = self.groups.get(&id) else { return };
+            let stand = group.stand(gate);
+            let before = self.lease.as_ref().and_then(|l| l.last_holder(place));
+            let verdict =
+                self.with_lease(out, |lease, out| lease.decide(now, place, stand, out)).flatten();
+            let Some(verdict) = verdict else { break };
+            let why = self.verdict_words(now, place, before, &verdict);
+            self.with(id, out, |group, out| match verdict {
+                Verdict::Won => group.take(now, why, out),
+                Verdict::Lost(_) | Verdict::Yield { .. } => group.lose_lease(now, why, out),
+            });
+        }
+        let shut = self.lease.as_ref().is_none_or(|l| l.holds(now, place).is_none());
+        if shut {
+            self.with(id, out, super::group::Group::say_farewell);
+        }
+    }
+
+    fn verdict_words(
+        &self,
+        now: Instant,
+        place: u16,
+        before: Option<VoterIx>,
+        verdict: &Verdict,
+    ) -> String {
+        let Some(lease) = &self.lease else { return String::new() };
+        match verdict {
+            Verdict::Won => {
+                let votes = lease.seat(place).map_or(0, |s| s.votes().count());
+                let before = before.map(|v| (self.voter_name(v), lease.is_alive(now, v)));
+                why::won(votes, lease.electors().len(), before)
+            }
+            Verdict::Lost(why) => {
+                let silent: Vec<_> = lease.silent(now).map(|v| self.voter_name(v)).collect();
+                why::lost(why, &silent)
+            }
+            Verdict::Yield { to, why: Yielding::Better(priority) } => {
+                format!("{} has the higher priority {priority}", self.voter_name(*to))
+            }
+            Verdict::Yield { to, why: Yielding::Ordered } => {
+                format!("moved to {} by an operator", self.voter_name(*to))
+            }
+        }
+    }
+
+    pub(super) fn voter_name(&self, voter: VoterIx) -> String {
+        let name = self.config.voters().nth(voter.index()).map(|v| v.name.to_owned());
+        name.unwrap_or_else(|| format!("voter {}", voter.0))
+    }
+
+    /// What every datagram to other voters says of this one.
+    pub fn head(&self, now: Instant) -> Option<Head> {
+        self.lease.as_ref().map(|lease| lease.head(now))
+    }
+
+    /// Tells the gate which addresses are whose, if that changed: before any is asked for, and not
+    /// before one that goes is gone.
+    pub(super) fn guard(&mut self, out: &mut Vec<Action>) {
+        let mut guarded: BTreeMap<IpAddr, u16> = BTreeMap::new();
+        for (id, group) in &self.groups {
+            for slot in group.addresses.slots() {
+                if !slot.retired || slot.have || slot.pending.is_some() {
+                    let taken = slot.retired && guarded.contains_key(&slot.spec.ip);
+                    if !taken {
+                        guarded.insert(slot.spec.ip, *id);
+                    }
+                }
+            }
+        }
+        if guarded != self.guarded {
+            self.guarded.clone_from(&guarded);
+            out.push(Action::Guard(guarded));
+        }
+    }
+
+    // ---- another configuration ----
+
+    /// Whether a file must wait until every voter has it: it changes who may serve what, and the
+    /// voters are the same.
+    pub(super) fn must_wait(&self, new: &Config) -> bool {
+        let voters =
+            |c: &Config| -> Vec<String> { c.voters().map(|v| v.name.to_owned()).collect() };
+        self.lease.is_some()
+            && new.needs_lease()
+            && self.config.digest() != new.digest()
+            && voters(&self.config) == voters(new)
+    }
+
+    /// Keeps a file until everybody has it.
+    pub(super) fn park(
+        &mut self,
+        now: Instant,
+        config: Arc<Config>,
+        secrets: Secrets,
+        out: &mut Vec<Action>,
+    ) {
+        let digest = config.digest();
+        self.parked = Some((config, secrets));
+        if let Some(lease) = &mut self.lease {
+            lease.announce(digest);
+        }
+        let text = "another configuration waits until every voter has it".to_owned();
+        self.parts(out).1.note(now, Severity::Info, None, "reload-waits", text.clone());
+        out.push(Action::Reloaded(vec![text]));
+        self.tick_lease(now, out);
+    }
+
+    fn switch_when_all_are_ready(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.lease.as_ref().is_some_and(|lease| lease.may_switch(now))
+            && let Some((config, secrets)) = self.parked.take()
+        {
+            let changes = self.adopt(now, config, &secrets, out);
+            let text = format!("every voter has the new configuration: {}", changes.join("; "));
+            self.parts(out).1.note(now, Severity::Info, None, "reconfigured", text);
+        }
+    }
+
+    /// The lease under the configuration now in force; `was` are the names of the groups before.
+    pub(super) fn switch_lease(&mut self, now: Instant, was: &[String], out: &mut Vec<Action>) {
+        let setup = self.lease_setup();
+        let places = |name: &String| {
+            let place = self.config.groups.iter().position(|g| g.name == *name)?;
+            (self.config.groups[place].safety == Safety::Lease).then_some(place)
+        };
+        let kept: BTreeMap<u16, u16> = (0..)
+            .zip(was)
+            .filter_map(|(old, name)| Some((old, u16::try_from(places(name)?).ok()?)))
+            .collect();
+        match (&mut self.lease, self.config.needs_lease()) {
+            (Some(lease), true) if lease.digests().0 == setup.digest => {
+                lease.announce(setup.digest);
+            }
+            (Some(_), true) => {
+                self.with_lease(out, |lease, out| lease.switch(now, &setup, &kept, out));
+                for (place, group) in (0..).zip(&self.config.groups) {
+                    if let Some(lease) = &mut self.lease
+                        && group.safety == Safety::Lease
+                        && lease.seat(place).is_none()
+                    {
+                        lease.add(place, super::lease::Vote::default(), None);
+                    }
+                }
+            }
+            (None, true) => {
+                let gate = self.gate_id;
+                let quiet = self.config.lease.vote;
+                let start = Inheritance { gate, quiet, ..Inheritance::default() };
+                self.found_lease(now, &start);
+            }
+            (_, false) => self.lease = None,
+        }
+    }
+
+    /// Leaves everything as it is, for the next run of this daemon to go on with.
+    pub(super) fn leave(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let text = "leaving everything to the next run of this daemon".to_owned();
+        self.parts(out).1.note(now, Severity::Info, None, "leaving", text);
+        self.exited = true;
+        out.push(Action::Exit);
+    }
+}
