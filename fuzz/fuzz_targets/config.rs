@@ -13,7 +13,8 @@ fuzz_target!(|bytes: &[u8]| {
     let told = match config::parse(&text) {
         Ok((config, warnings)) => {
             assert!(!config.nodes.is_empty() && !config.groups.is_empty());
-            let _ = (config.meaning(), config.proxy_files());
+            assert!(config.lease.is_safe() && (config.secret.is_some() || !config.needs_lease()));
+            let _ = (config.meaning(), config.proxy_files(), config.digest(), config.parts());
             let _ = config.find_node(&config.nodes[0].name).expect("a node finds itself");
             warnings
         }
