@@ -44,7 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("wire", &["types"]),
     ("config", &["types", "wire"]),
     ("core", &["types", "wire", "config"]),
-    ("io", &["types", "wire", "config", "core::event", "core::status"]),
+    ("io", &["types", "wire", "config", "core::event", "core::lease", "core::status"]),
     ("cli", &["types", "config"]),
     ("api", &["types", "core::status", "config", "io::events", "io::clock", "cli"]),
     ("daemon", &["types", "wire", "config", "core", "io", "api", "cli"]),

@@ -3,6 +3,7 @@
 //! The core thread may use [`clock`], [`wake`] and an open [`port`], which never wait. Whatever
 //! may wait for the kernel's network lock is done by the threads of [`worker`] and [`netlink`].
 
+pub mod ballots;
 pub mod clock;
 pub mod events;
 pub mod log;
@@ -12,5 +13,6 @@ pub mod packet;
 pub mod port;
 pub mod proxy;
 pub mod realtime;
+pub mod record;
 pub mod wake;
 pub mod worker;
