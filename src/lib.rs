@@ -10,6 +10,7 @@
 //! | [`config`] | TOML to values, every mistake pointed at | none |
 //! | [`core`] | who should hold the addresses: `step(now, event, &mut actions)` | none |
 //! | [`io`] | one file for each outside world | all |
+//! | [`gate`] | the kernel drops what is for a virtual address after its deadline | BPF |
 //! | [`cli`] | the command lines of both binaries | none |
 //! | [`api`] | HTTP+JSON on the unix socket, and its client | sockets |
 //! | [`daemon`] | the loop that connects them | all |
@@ -19,6 +20,7 @@ pub mod cli;
 pub mod config;
 pub mod core;
 pub mod daemon;
+pub mod gate;
 pub mod io;
 pub mod types;
 pub mod wire;
