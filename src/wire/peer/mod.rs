@@ -3,6 +3,8 @@
 //! The values; what they mean is decided by `core::lease`. One datagram carries one [`Message`]:
 //! what holds of its sender, then any number of entries, so that many groups share a datagram.
 
+pub mod codec;
+
 use std::time::Duration;
 
 use crate::types::{Digest, GateId, Instant, Priority, VoterIx, Voters};
