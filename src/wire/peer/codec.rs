@@ -198,8 +198,9 @@ pub fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
     let mut input = Input(bytes);
     let (active, next) = (Digest(input.u128()?), Digest(input.u128()?));
     let settled = input.flags(SETTLED)? & SETTLED != 0;
-    let (heard, clock) = (Voters(input.u32()?), Instant::from_nanos(input.u64()?));
-    let head = Head { active, next, settled, heard, clock };
+    let heard = Voters(input.u32()?);
+    let clock = Instant::from_nanos(input.u64()?);
+    let about = Head { active, next, settled, heard, clock };
     let count = input.u16()?;
     // The shortest entry has 4 bytes: what is not there needs no memory.
     let mut entries = Vec::with_capacity(usize::from(count).min(input.0.len() / 4));
@@ -207,7 +208,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
         entries.push(input.entry()?);
     }
     match input.0.len() {
-        0 => Ok(Message { head, entries }),
+        0 => Ok(Message { head: about, entries }),
         left => Err(Malformed::Trailing(left)),
     }
 }
