@@ -2,6 +2,21 @@
 //!
 //! The values; what they mean is decided by `core::lease`. One datagram carries one [`Message`]:
 //! what holds of its sender, then any number of entries, so that many groups share a datagram.
+//!
+//! * [`codec`]: messages to bytes and back.
+//! * [`keys`]: the secret all voters share, and what is derived from it.
+//! * [`channel`]: datagrams that are authentic, fresh, and heard once.
+
+pub mod channel;
+pub mod codec;
+mod datagram;
+pub mod keys;
+mod link;
+mod session;
+
+pub use channel::{Channel, Datagram, Opened};
+pub use datagram::MAX_DATAGRAM;
+pub use keys::{KeyError, KeyId, Keyring};
 
 use std::time::Duration;
 
@@ -137,4 +152,74 @@ pub struct Report {
     pub vote: Option<(VoterIx, Duration)>,
     /// How long nobody answered when it last took over, as it saw it, to the microsecond.
     pub gap: Option<Duration>,
+}
+
+/// Why a datagram is not heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Dropped {
+    /// No datagram of this protocol, or of another version.
+    NotOurs,
+    /// Of a cluster with another name.
+    OtherCluster,
+    /// To another voter: also what comes back to its sender.
+    NotForUs,
+    /// From nobody in the configuration.
+    NotAVoter,
+    /// Sealed with a key that we do not have, or that the peer did not say it has.
+    UnknownKey,
+    /// Changed on its way, or forged.
+    BadTag,
+    /// Of no session that there is: one of us started anew, or it is old.
+    NoSession,
+    /// Once more what was heard already: usual where there are two paths.
+    Duplicate,
+    /// Older than what is remembered: nobody honest is so late.
+    Replay,
+    /// More greetings than are answered.
+    Limited,
+    /// Of a name that two have.
+    Twin,
+    /// Authentic, but without a meaning.
+    Malformed,
+}
+
+impl Dropped {
+    /// Each of them.
+    pub const ALL: [Self; 12] = [
+        Self::NotOurs,
+        Self::OtherCluster,
+        Self::NotForUs,
+        Self::NotAVoter,
+        Self::UnknownKey,
+        Self::BadTag,
+        Self::NoSession,
+        Self::Duplicate,
+        Self::Replay,
+        Self::Limited,
+        Self::Twin,
+        Self::Malformed,
+    ];
+
+    /// The name of its counter.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotOurs => "not-ours",
+            Self::OtherCluster => "other-cluster",
+            Self::NotForUs => "not-for-us",
+            Self::NotAVoter => "not-a-voter",
+            Self::UnknownKey => "unknown-key",
+            Self::BadTag => "bad-tag",
+            Self::NoSession => "no-session",
+            Self::Duplicate => "duplicate",
+            Self::Replay => "replay",
+            Self::Limited => "limited",
+            Self::Twin => "twin",
+            Self::Malformed => "malformed",
+        }
+    }
+
+    /// Its place in [`ALL`](Self::ALL).
+    pub const fn index(self) -> usize {
+        self as usize
+    }
 }

@@ -1,0 +1,551 @@
+//! [`Message`] to bytes and back: fixed layouts, big endian.
+//!
+//! What can be said can be said in one way only: a field that means nothing is zero, and bytes
+//! that say otherwise are refused. So what was decoded encodes to the same bytes.
+//!
+//! ```text
+//! head    active 16, next 16, flags 1 (bit 0: settled), heard 4, clock 8, number of entries 2
+//! entry   group 2, kind 1, then by kind
+//! 1 request   gate 16, round 8, epoch 8
+//! 2 grant     gate 16, round 8
+//! 3 deny      gate 16, round 8, why 1, then by reason
+//!             1 held: voter 1, left 4     2 quiet: left 4     3 unsettled     4 config
+//!             5 one way     6 reserved: voter 1     7 epoch: 8     8 clock
+//! 4 release   gate 16, round 8, voter or nobody 1
+//! 5 report    flags 1 (bit 0: wants, 1: has a priority, 2: has a gap), priority 1, holds 4,
+//!             epoch 8, voter or nobody 1, left 4, gap 4
+//! 6 move      voter 1
+//! ```
+//!
+//! Times are microseconds in 4 bytes, at most [`MAX_TIME`]. They are rounded up: what is left of
+//! a promise must not look shorter than it is.
+
+use std::time::Duration;
+
+use super::{Denial, Entry, Head, Message, News, Report};
+use crate::types::{Digest, GateId, Instant, Priority, VoterIx, Voters};
+
+/// The longest time there is on the wire, a little over 71 minutes; a longer one becomes this.
+pub const MAX_TIME: Duration = Duration::from_micros(u32::MAX as u64);
+
+/// Bytes of a head, the number of entries with it.
+pub const HEAD: usize = 47;
+/// Bytes of the longest entry.
+pub const LONGEST_ENTRY: usize = 36;
+
+/// Where there could be a voter.
+const NOBODY: u8 = 0xff;
+
+const REQUEST: u8 = 1;
+const GRANT: u8 = 2;
+const DENY: u8 = 3;
+const RELEASE: u8 = 4;
+const REPORT: u8 = 5;
+const MOVE: u8 = 6;
+
+const HELD: u8 = 1;
+const QUIET: u8 = 2;
+const UNSETTLED: u8 = 3;
+const CONFIG: u8 = 4;
+const ONE_WAY: u8 = 5;
+const RESERVED: u8 = 6;
+const EPOCH: u8 = 7;
+const CLOCK: u8 = 8;
+
+const SETTLED: u8 = 1;
+const WANTS: u8 = 1;
+const HAS_PRIORITY: u8 = 2;
+const HAS_GAP: u8 = 4;
+
+/// Why bytes are no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum Malformed {
+    /// It ends in the middle of a field.
+    #[error("it ends too early")]
+    Short,
+    /// Bytes after the last entry.
+    #[error("{0} bytes are left over")]
+    Trailing(usize),
+    /// No such kind of entry.
+    #[error("there is no entry of kind {0}")]
+    Kind(u8),
+    /// No such reason of a refusal.
+    #[error("there is no refusal for reason {0}")]
+    Denial(u8),
+    /// No such voter in any cluster.
+    #[error("there is no voter {0}")]
+    Voter(u8),
+    /// A flag without a meaning.
+    #[error("flags {0:#04x}")]
+    Flags(u8),
+    /// A value where there is none to be.
+    #[error("a value that its flags deny")]
+    Denied,
+}
+
+/// Appends to `out` the head and as many of `entries` as `room` bytes have room for, in their
+/// order; tells how many that were. `None` if there is no room for a head, and nothing is
+/// appended.
+pub fn encode(head: &Head, entries: &[Entry], room: usize, out: &mut Vec<u8>) -> Option<usize> {
+    let end = out.len() + room;
+    let start = out.len();
+    if room < HEAD {
+        return None;
+    }
+    put_head(head, out);
+    let mut count = 0_u16;
+    for entry in entries {
+        let before = out.len();
+        put_entry(entry, out);
+        if out.len() > end || count == u16::MAX {
+            out.truncate(before);
+            break;
+        }
+        count += 1;
+    }
+    if let Some(place) = out.get_mut(start + HEAD - 2..start + HEAD) {
+        place.copy_from_slice(&count.to_be_bytes());
+    }
+    Some(count.into())
+}
+
+fn put_head(head: &Head, out: &mut Vec<u8>) {
+    let Head { active, next, settled, heard, clock } = *head;
+    out.extend(active.0.to_be_bytes());
+    out.extend(next.0.to_be_bytes());
+    out.push(if settled { SETTLED } else { 0 });
+    out.extend(heard.0.to_be_bytes());
+    out.extend(clock.nanos().to_be_bytes());
+    out.extend([0, 0]);
+}
+
+fn put_entry(entry: &Entry, out: &mut Vec<u8>) {
+    out.extend(entry.group.to_be_bytes());
+    match entry.news {
+        News::Request { gate, round, epoch } => {
+            put_ballot(REQUEST, gate, round, out);
+            out.extend(epoch.to_be_bytes());
+        }
+        News::Grant { gate, round } => put_ballot(GRANT, gate, round, out),
+        News::Deny { gate, round, why } => {
+            put_ballot(DENY, gate, round, out);
+            put_denial(why, out);
+        }
+        News::Release { gate, round, successor } => {
+            put_ballot(RELEASE, gate, round, out);
+            out.push(voter_or_nobody(successor));
+        }
+        News::Report(report) => put_report(&report, out),
+        News::Move { to } => out.extend([MOVE, to.0]),
+    }
+}
+
+fn put_ballot(kind: u8, gate: GateId, round: u64, out: &mut Vec<u8>) {
+    out.push(kind);
+    out.extend(gate.0.to_be_bytes());
+    out.extend(round.to_be_bytes());
+}
+
+fn put_denial(why: Denial, out: &mut Vec<u8>) {
+    match why {
+        Denial::Held { by, left } => {
+            out.extend([HELD, by.0]);
+            out.extend(micros(left));
+        }
+        Denial::Quiet { left } => {
+            out.push(QUIET);
+            out.extend(micros(left));
+        }
+        Denial::Unsettled => out.push(UNSETTLED),
+        Denial::Config => out.push(CONFIG),
+        Denial::OneWay => out.push(ONE_WAY),
+        Denial::Reserved { to } => out.extend([RESERVED, to.0]),
+        Denial::Epoch { highest } => {
+            out.push(EPOCH);
+            out.extend(highest.to_be_bytes());
+        }
+        Denial::Clock => out.push(CLOCK),
+    }
+}
+
+fn put_report(report: &Report, out: &mut Vec<u8>) {
+    let Report { priority, wants, holds, epoch, vote, gap } = *report;
+    let wants = if wants { WANTS } else { 0 };
+    let has_priority = if priority.is_some() { HAS_PRIORITY } else { 0 };
+    let has_gap = if gap.is_some() { HAS_GAP } else { 0 };
+    out.extend([REPORT, wants | has_priority | has_gap]);
+    out.push(priority.map_or(0, |p| p.0));
+    out.extend(micros(holds));
+    out.extend(epoch.to_be_bytes());
+    out.push(voter_or_nobody(vote.map(|(voter, _)| voter)));
+    out.extend(micros(vote.map_or(Duration::ZERO, |(_, left)| left)));
+    out.extend(micros(gap.unwrap_or_default()));
+}
+
+fn voter_or_nobody(voter: Option<VoterIx>) -> u8 {
+    voter.map_or(NOBODY, |voter| voter.0)
+}
+
+fn micros(time: Duration) -> [u8; 4] {
+    u32::try_from(time.as_nanos().div_ceil(1000)).unwrap_or(u32::MAX).to_be_bytes()
+}
+
+/// What `bytes` say.
+///
+/// # Errors
+/// [`Malformed`] if they are not exactly one message.
+pub fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
+    let mut input = Input(bytes);
+    let (active, next) = (Digest(input.u128()?), Digest(input.u128()?));
+    let settled = input.flags(SETTLED)? & SETTLED != 0;
+    let heard = Voters(input.u32()?);
+    let clock = Instant::from_nanos(input.u64()?);
+    let about = Head { active, next, settled, heard, clock };
+    let count = input.u16()?;
+    // The shortest entry has 4 bytes: what is not there needs no memory.
+    let mut entries = Vec::with_capacity(usize::from(count).min(input.0.len() / 4));
+    for _ in 0..count {
+        entries.push(input.entry()?);
+    }
+    match input.0.len() {
+        0 => Ok(Message { head: about, entries }),
+        left => Err(Malformed::Trailing(left)),
+    }
+}
+
+/// What is left to be read.
+struct Input<'a>(&'a [u8]);
+
+impl Input<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(Malformed::Short)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    fn u8(&mut self) -> Result<u8, Malformed> {
+        self.take().map(|[byte]| byte)
+    }
+
+    fn u16(&mut self) -> Result<u16, Malformed> {
+        self.take().map(u16::from_be_bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, Malformed> {
+        self.take().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, Malformed> {
+        self.take().map(u64::from_be_bytes)
+    }
+
+    fn u128(&mut self) -> Result<u128, Malformed> {
+        self.take().map(u128::from_be_bytes)
+    }
+
+    fn time(&mut self) -> Result<Duration, Malformed> {
+        self.u32().map(|micros| Duration::from_micros(micros.into()))
+    }
+
+    /// A byte of which only the bits in `known` may be set.
+    fn flags(&mut self, known: u8) -> Result<u8, Malformed> {
+        let flags = self.u8()?;
+        if flags & !known == 0 { Ok(flags) } else { Err(Malformed::Flags(flags)) }
+    }
+
+    fn voter(&mut self) -> Result<VoterIx, Malformed> {
+        let voter = VoterIx(self.u8()?);
+        if voter.index() < VoterIx::MOST { Ok(voter) } else { Err(Malformed::Voter(voter.0)) }
+    }
+
+    fn voter_or_nobody(&mut self) -> Result<Option<VoterIx>, Malformed> {
+        if let [NOBODY, rest @ ..] = self.0 {
+            self.0 = rest;
+            return Ok(None);
+        }
+        self.voter().map(Some)
+    }
+
+    fn entry(&mut self) -> Result<Entry, Malformed> {
+        let (group, kind) = (self.u16()?, self.u8()?);
+        let news = match kind {
+            REQUEST => {
+                let (gate, round) = self.ballot()?;
+                News::Request { gate, round, epoch: self.u64()? }
+            }
+            GRANT => {
+                let (gate, round) = self.ballot()?;
+                News::Grant { gate, round }
+            }
+            DENY => {
+                let (gate, round) = self.ballot()?;
+                News::Deny { gate, round, why: self.denial()? }
+            }
+            RELEASE => {
+                let (gate, round) = self.ballot()?;
+                News::Release { gate, round, successor: self.voter_or_nobody()? }
+            }
+            REPORT => News::Report(self.report()?),
+            MOVE => News::Move { to: self.voter()? },
+            _ => return Err(Malformed::Kind(kind)),
+        };
+        Ok(Entry { group, news })
+    }
+
+    fn ballot(&mut self) -> Result<(GateId, u64), Malformed> {
+        Ok((GateId(self.u128()?), self.u64()?))
+    }
+
+    fn denial(&mut self) -> Result<Denial, Malformed> {
+        Ok(match self.u8()? {
+            HELD => Denial::Held { by: self.voter()?, left: self.time()? },
+            QUIET => Denial::Quiet { left: self.time()? },
+            UNSETTLED => Denial::Unsettled,
+            CONFIG => Denial::Config,
+            ONE_WAY => Denial::OneWay,
+            RESERVED => Denial::Reserved { to: self.voter()? },
+            EPOCH => Denial::Epoch { highest: self.u64()? },
+            CLOCK => Denial::Clock,
+            other => return Err(Malformed::Denial(other)),
+        })
+    }
+
+    fn report(&mut self) -> Result<Report, Malformed> {
+        let flags = self.flags(WANTS | HAS_PRIORITY | HAS_GAP)?;
+        let priority = self.u8()?;
+        let (holds, epoch) = (self.time()?, self.u64()?);
+        let (voter, left) = (self.voter_or_nobody()?, self.time()?);
+        let gap = self.time()?;
+        let (has_priority, has_gap) = (flags & HAS_PRIORITY != 0, flags & HAS_GAP != 0);
+        let denied = (!has_priority && priority != 0)
+            || (!has_gap && !gap.is_zero())
+            || (voter.is_none() && !left.is_zero());
+        if denied {
+            return Err(Malformed::Denied);
+        }
+        Ok(Report {
+            priority: has_priority.then_some(Priority(priority)),
+            wants: flags & WANTS != 0,
+            holds,
+            epoch,
+            vote: voter.map(|voter| (voter, left)),
+            gap: has_gap.then_some(gap),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ROOM: usize = 1_154;
+
+    fn time() -> impl Strategy<Value = Duration> {
+        any::<u32>().prop_map(|micros| Duration::from_micros(micros.into()))
+    }
+
+    fn voter() -> impl Strategy<Value = VoterIx> {
+        (0..32_u8).prop_map(VoterIx)
+    }
+
+    fn denial() -> impl Strategy<Value = Denial> {
+        prop_oneof![
+            (voter(), time()).prop_map(|(by, left)| Denial::Held { by, left }),
+            time().prop_map(|left| Denial::Quiet { left }),
+            voter().prop_map(|to| Denial::Reserved { to }),
+            any::<u64>().prop_map(|highest| Denial::Epoch { highest }),
+            prop::sample::select(vec![
+                Denial::Unsettled,
+                Denial::Config,
+                Denial::OneWay,
+                Denial::Clock
+            ]),
+        ]
+    }
+
+    fn report() -> impl Strategy<Value = Report> {
+        let vote = prop::option::of((voter(), time()));
+        let priority = prop::option::of(any::<u8>().prop_map(Priority));
+        (priority, any::<bool>(), time(), any::<u64>(), vote, prop::option::of(time())).prop_map(
+            |(priority, wants, holds, epoch, vote, gap)| Report {
+                priority,
+                wants,
+                holds,
+                epoch,
+                vote,
+                gap,
+            },
+        )
+    }
+
+    fn entry() -> impl Strategy<Value = Entry> {
+        let ballot = || (any::<u128>().prop_map(GateId), any::<u64>());
+        let news = prop_oneof![
+            (ballot(), any::<u64>()).prop_map(|((gate, round), epoch)| News::Request {
+                gate,
+                round,
+                epoch
+            }),
+            ballot().prop_map(|(gate, round)| News::Grant { gate, round }),
+            (ballot(), denial()).prop_map(|((gate, round), why)| News::Deny { gate, round, why }),
+            (ballot(), prop::option::of(voter())).prop_map(|((gate, round), successor)| {
+                News::Release { gate, round, successor }
+            }),
+            report().prop_map(News::Report),
+            voter().prop_map(|to| News::Move { to }),
+        ];
+        (any::<u16>(), news).prop_map(|(group, news)| Entry { group, news })
+    }
+
+    fn head() -> impl Strategy<Value = Head> {
+        (any::<u128>(), any::<u128>(), any::<bool>(), any::<u32>(), any::<u64>()).prop_map(
+            |(active, next, settled, heard, clock)| Head {
+                active: Digest(active),
+                next: Digest(next),
+                settled,
+                heard: Voters(heard),
+                clock: Instant::from_nanos(clock),
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_said_is_what_is_heard(
+            head in head(),
+            entries in prop::collection::vec(entry(), 0..90),
+        ) {
+            let (mut rest, mut heard) = (entries.as_slice(), Vec::new());
+            loop {
+                let mut bytes = b"before".to_vec();
+                let sent = encode(&head, rest, ROOM, &mut bytes).unwrap();
+                prop_assert!(bytes.len() <= 6 + ROOM);
+                // Full but for less than one entry, or nothing is left.
+                prop_assert!(sent == rest.len() || bytes.len() + LONGEST_ENTRY > 6 + ROOM);
+                let message = decode(&bytes[6..]).unwrap();
+                prop_assert_eq!(message.head, head);
+                heard.extend(message.entries);
+                rest = &rest[sent..];
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(heard, entries);
+        }
+
+        #[test]
+        fn any_bytes_are_survived_and_what_is_decoded_is_the_same_bytes(
+            head in head(),
+            mut rest in prop::collection::vec(any::<u8>(), 0..200),
+            count in 0..6_u8,
+        ) {
+            let _ = decode(&rest);
+            // Kinds and flags as they could be.
+            for at in [2, 3, 27, 28] {
+                if let Some(byte) = rest.get_mut(at) {
+                    *byte &= 7;
+                }
+            }
+            let mut bytes = Vec::new();
+            encode(&head, &[], ROOM, &mut bytes).unwrap();
+            bytes[HEAD - 1] = count;
+            bytes.extend(&rest);
+            if let Ok(message) = decode(&bytes) {
+                let mut again = Vec::new();
+                let all = encode(&message.head, &message.entries, ROOM, &mut again);
+                prop_assert_eq!(all, Some(message.entries.len()));
+                prop_assert_eq!(again, bytes);
+            }
+        }
+
+        #[test]
+        fn a_message_that_is_cut_or_goes_on_is_none(
+            head in head(),
+            entries in prop::collection::vec(entry(), 0..5),
+        ) {
+            let mut bytes = Vec::new();
+            encode(&head, &entries, ROOM, &mut bytes).unwrap();
+            for cut in 0..bytes.len() {
+                prop_assert_eq!(decode(&bytes[..cut]), Err(Malformed::Short));
+            }
+            bytes.push(0);
+            prop_assert_eq!(decode(&bytes), Err(Malformed::Trailing(1)));
+        }
+    }
+
+    fn message(news: News) -> Vec<u8> {
+        let head = Head {
+            active: Digest(1),
+            next: Digest(2),
+            settled: true,
+            heard: Voters(7),
+            clock: Instant::from_nanos(9),
+        };
+        let mut bytes = Vec::new();
+        encode(&head, &[Entry { group: 3, news }], ROOM, &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let none = Report {
+            priority: None,
+            wants: false,
+            holds: Duration::ZERO,
+            epoch: 0,
+            vote: None,
+            gap: None,
+        };
+        let report = News::Report(none);
+        let denial = News::Deny { gate: GateId(1), round: 2, why: Denial::Clock };
+        let rows = [
+            (report, 32, 2, Malformed::Flags(2)),
+            (report, HEAD + 2, 0, Malformed::Kind(0)),
+            (report, HEAD + 2, 7, Malformed::Kind(7)),
+            (report, HEAD + 3, 8, Malformed::Flags(8)),
+            (report, HEAD + 4, 100, Malformed::Denied),
+            (report, HEAD + 17, 32, Malformed::Voter(32)),
+            (report, HEAD + 21, 1, Malformed::Denied),
+            (report, HEAD + 25, 1, Malformed::Denied),
+            (denial, HEAD + 27, 0, Malformed::Denial(0)),
+            (denial, HEAD + 27, 9, Malformed::Denial(9)),
+            (News::Move { to: VoterIx(1) }, HEAD + 3, 255, Malformed::Voter(255)),
+        ];
+        for (news, at, byte, expected) in rows {
+            let mut bytes = message(news);
+            assert!(decode(&bytes).is_ok(), "{news:?}");
+            bytes[at] = byte;
+            assert_eq!(decode(&bytes), Err(expected), "{news:?} with {byte} at {at}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_rounded_up_and_has_a_longest() {
+        assert_eq!(micros(Duration::from_nanos(1)), 1_u32.to_be_bytes());
+        assert_eq!(micros(Duration::from_nanos(1_000)), 1_u32.to_be_bytes());
+        assert_eq!(micros(MAX_TIME), u32::MAX.to_be_bytes());
+        assert_eq!(micros(Duration::MAX), u32::MAX.to_be_bytes());
+    }
+
+    #[test]
+    fn the_longest_entry_is_as_long_as_is_said() {
+        let (gate, round) = (GateId(1), 2);
+        let denial = |why| News::Deny { gate, round, why };
+        let longest = denial(Denial::Epoch { highest: 1 });
+        let request = News::Request { gate, round, epoch: 3 };
+        let held = denial(Denial::Held { by: VoterIx(1), left: MAX_TIME });
+        assert_eq!(message(longest).len(), HEAD + LONGEST_ENTRY);
+        assert!([request, held].iter().all(|n| message(*n).len() <= HEAD + LONGEST_ENTRY));
+    }
+
+    #[test]
+    fn without_room_for_a_head_nothing_is_said() {
+        let message = decode(&message(News::Move { to: VoterIx(1) })).unwrap();
+        let mut bytes = Vec::new();
+        assert_eq!(encode(&message.head, &message.entries, HEAD - 1, &mut bytes), None);
+        assert_eq!(encode(&message.head, &message.entries, HEAD, &mut bytes), Some(0));
+        assert_eq!(bytes.len(), HEAD);
+    }
+}
