@@ -69,6 +69,12 @@ pub struct Vipd {
     /// Directory of the socket and the lock; several instances on a machine need one each
     #[arg(long, value_name = "DIR", default_value = "/run/vipd", env = "VIPD_RUNTIME_DIR")]
     pub runtime_dir: PathBuf,
+    /// Directory of what outlives a reboot: the configuration that every voter was last seen with
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/vipd", env = "VIPD_STATE_DIR")]
+    pub state_dir: PathBuf,
+    /// Directory of the kernel's gate, on a BPF file system
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/vipd", env = "VIPD_GATE_DIR")]
+    pub gate_dir: PathBuf,
     /// What is logged: error, warn, info, debug, trace, off, or directives such as
     /// warn,vipd=debug
     #[arg(short, long, value_name = "LEVEL", default_value = "info", env = "VIPD_LOG")]

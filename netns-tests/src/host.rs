@@ -6,7 +6,9 @@ use std::process::Output;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use crate::clock::Stamp;
 use crate::echo::Echo;
@@ -160,6 +162,19 @@ impl Host {
         Ok(path)
     }
 
+    /// A directory for the kernel's gate, on a BPF file system of its own; empty after a power loss,
+    /// as all that is only in memory.
+    pub fn gate_dir(&self) -> Result<PathBuf> {
+        let path = self.run_dir()?.join("gate");
+        std::fs::create_dir_all(&path).map_err(Error::io(format!("make {}", path.display())))?;
+        let failed = || Error::errno(format!("mount {}", path.display()));
+        if statfs(&path).map_err(failed())?.filesystem_type() != BPF_FS_MAGIC {
+            let (none, flags) = (None::<&str>, MsFlags::empty());
+            mount(Some("bpf"), &path, Some("bpf"), flags, none).map_err(failed())?;
+        }
+        Ok(path)
+    }
+
     /// The processes that run on it.
     pub fn processes(&self) -> Vec<i32> {
         processes(self.namespace())
@@ -287,6 +302,8 @@ impl Host {
             signal_all(&pids, Signal::SIGKILL);
         }
         state.echoes.clear();
+        // Where there is none, nothing is mounted.
+        let _ = umount2(&self.dir().join("run/gate"), MntFlags::MNT_DETACH);
         // It is made again when somebody asks for it.
         let _ = std::fs::remove_dir_all(self.dir().join("run"));
         let ports: String =

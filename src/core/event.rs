@@ -196,8 +196,11 @@ pub enum Action {
     Note(Note),
     /// The configuration of [`Event::Reload`] is in force; these lines say what changed.
     Reloaded(Vec<String>),
-    /// Everything is given up: end the process.
-    Exit,
+    /// Everything is given up, or `left` to the next run: end the process.
+    Exit {
+        /// Whether it is left as it is.
+        left: bool,
+    },
 }
 
 /// A request to the kernel that may take long, hence is made by the worker thread.

@@ -332,6 +332,21 @@ impl Node {
         self.links.get(ifindex).map(|l| l.mac)
     }
 
+    /// The configuration in force.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// The name of a group.
+    pub fn group_name(&self, group: u16) -> Option<&str> {
+        Some(self.groups.get(&group)?.config.name.as_str())
+    }
+
+    /// Which node of the configuration this is.
+    pub fn me(&self) -> usize {
+        self.me
+    }
+
     /// What the proxy of a group is.
     pub fn proxy(&self, group: u16) -> Option<&Proxy> {
         self.groups.get(&group)?.config.proxy.as_ref()
@@ -364,7 +379,7 @@ impl Node {
                 "stop-timed-out",
                 "not everything could be given up".to_owned(),
             );
-            out.push(Action::Exit);
+            out.push(Action::Exit { left: false });
             self.exited = true;
         }
     }
@@ -402,7 +417,7 @@ impl Node {
         if self.stop_by.is_some() && !self.exited && self.groups.values().all(Group::is_stopped) {
             self.exited = true;
             self.stop_by = None;
-            out.push(Action::Exit);
+            out.push(Action::Exit { left: false });
         }
     }
 

@@ -10,7 +10,7 @@ use crate::types::{Instant, VoterIx};
 use crate::wire::peer::{Head, Message};
 
 use super::event::{Action, Inheritance, Secrets};
-use super::lease::{Lease, Setup, Verdict, Yielding};
+use super::lease::{Lease, Setup, Verdict, Vote, Yielding};
 use super::status::Severity;
 use super::{Node, why};
 
@@ -241,6 +241,13 @@ impl Node {
         name.unwrap_or_else(|| format!("voter {}", voter.0))
     }
 
+    /// Every vote of this node that counts, by the name of its group.
+    pub fn votes(&self) -> Vec<(String, Vote)> {
+        let Some(lease) = &self.lease else { return Vec::new() };
+        let groups = (0..).zip(&self.config.groups);
+        groups.filter_map(|(place, g)| Some((g.name.clone(), lease.vote_of(place)?))).collect()
+    }
+
     /// What every datagram to other voters says of this one.
     pub fn head(&self, now: Instant) -> Option<Head> {
         self.lease.as_ref().map(|lease| lease.head(now))
@@ -330,7 +337,7 @@ impl Node {
                         && group.safety == Safety::Lease
                         && lease.seat(place).is_none()
                     {
-                        lease.add(place, super::lease::Vote::default(), None);
+                        lease.add(place, Vote::default(), None);
                     }
                 }
             }
@@ -349,6 +356,6 @@ impl Node {
         let text = "leaving everything to the next run of this daemon".to_owned();
         self.parts(out).1.note(now, Severity::Info, None, "leaving", text);
         self.exited = true;
-        out.push(Action::Exit);
+        out.push(Action::Exit { left: true });
     }
 }

@@ -8,10 +8,16 @@
 //!
 //! `instance` makes sure that one node runs once, and remembers what it may leave behind.
 
+mod act;
+mod gatekeeper;
 mod instance;
 mod service;
+mod token;
 mod turn;
+mod voters;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,7 +27,12 @@ use tokio::sync::mpsc;
 use crate::cli::{self, exit};
 use crate::config::Config;
 use crate::core::event::{Inheritance, Secrets};
-use crate::io::{self, clock};
+use crate::core::lease::Vote;
+use crate::io::ballots::Ballots;
+use crate::io::record::{Confirmed, Record};
+use crate::io::{self, random};
+use crate::types::{GateId, Incarnation};
+use crate::wire::peer::Keyring;
 
 pub use instance::InstanceError;
 
@@ -36,6 +47,10 @@ pub struct Options {
     pub runtime_dir: PathBuf,
     /// Where the API is.
     pub socket: PathBuf,
+    /// Where what outlives a reboot is.
+    pub state_dir: PathBuf,
+    /// Where the kernel's gate is.
+    pub gate_dir: PathBuf,
 }
 
 /// Why the daemon could not start.
@@ -51,6 +66,8 @@ enum StartError {
         "kernel sockets: {0}; vipd needs CAP_NET_ADMIN and CAP_NET_RAW: start its unit, or run it as root"
     )]
     Capabilities(std::io::Error),
+    #[error("{}: {source}; give --state-dir a directory that vipd may write to", path.display())]
+    State { path: PathBuf, source: std::io::Error },
     #[error("{what}: {source}")]
     Io { what: &'static str, source: std::io::Error },
 }
@@ -66,6 +83,8 @@ pub fn run(args: &cli::Vipd) -> ExitCode {
         node: name,
         runtime_dir: args.runtime_dir.clone(),
         socket: args.socket(),
+        state_dir: args.state_dir.clone(),
+        gate_dir: args.gate_dir.clone(),
     };
     let loaded = match service::load(&options) {
         Ok(loaded) => loaded,
@@ -102,6 +121,8 @@ struct Loaded {
     config: Arc<Config>,
     me: usize,
     secrets: Secrets,
+    /// Of the cluster, where anything is held by lease.
+    keys: Option<Keyring>,
     /// Rendered warnings, for people.
     warnings: String,
 }
@@ -110,8 +131,11 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
     let io_error = |what| move |source| StartError::Io { what, source };
     let node = loaded.config.nodes[loaded.me].name.clone();
     let instance = instance::Instance::claim(&options.runtime_dir, &loaded.config.cluster, &node)?;
-    let start =
-        Inheritance { orphans: instance.remember(&loaded.config), ..Inheritance::default() };
+    let record = Record::open(&options.state_dir)
+        .map_err(|source| StartError::State { path: options.state_dir.clone(), source })?;
+    let orphans = instance.remember(&loaded.config);
+    let mut start = inherit(options, loaded, orphans, record.read())?;
+    let gate = start.inheritance.gate;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -123,7 +147,7 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
     let (inbox, from_service) =
         io::wake::mailbox(turn::INBOX).map_err(io_error("the core thread's mailbox"))?;
     let (to_service, outbox) = mpsc::channel(turn::OUTBOX);
-    let shell = turn::Shell::open(from_service, to_service).map_err(|e| {
+    let shell = turn::Shell::open(&mut start, from_service, to_service).map_err(|e| {
         if e.kind() == std::io::ErrorKind::PermissionDenied {
             StartError::Capabilities(e)
         } else {
@@ -133,14 +157,74 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
     let core = std::thread::Builder::new()
         .name("vipd-core".to_owned())
         .stack_size(turn::STACK)
-        .spawn({
-            let config = Arc::clone(&loaded.config);
-            let (me, secrets) = (loaded.me, loaded.secrets.clone());
-            move || turn::run(shell, clock::now(), config, me, &secrets, &start)
-        })
+        .spawn(move || turn::run(shell, start))
         .map_err(io_error("the core thread"))?;
-    let service = Arc::new(service::Service::new(options.clone(), instance, &node, inbox));
+    let service =
+        Arc::new(service::Service::new(options.clone(), instance, (record, gate), &node, inbox));
     let clean = runtime.block_on(service.run(&loaded.warnings, server, outbox));
     let joined = core.join().is_ok();
     Ok(clean && joined)
+}
+
+/// What an earlier run left: in the kernel, in the runtime directory, on the disk. The instance
+/// must have been claimed: until then another process may go on with it.
+fn inherit(
+    options: &Options,
+    loaded: &Loaded,
+    orphans: BTreeSet<IpAddr>,
+    confirmed: Confirmed,
+) -> Result<turn::Start, StartError> {
+    let config = Arc::clone(&loaded.config);
+    let gate = gatekeeper::open(&options.gate_dir, &config);
+    let (found, no_gate) = match gate {
+        Ok(found) => (Some(found), None),
+        Err(error) => (None, Some(format!("the kernel's gate: {error}").into_boxed_str())),
+    };
+    let (mut ballots, mut votes) = (None, None);
+    // Bound to the gate, which does not outlive the boot.
+    if let Some(found) = found.as_ref().filter(|_| config.needs_lease()) {
+        match open_ballots(options, found.id, &config) {
+            Ok((opened, known)) if opened.publish().is_ok() => {
+                (ballots, votes) = (Some(opened), known);
+            }
+            Ok(_) => tracing::warn!("votes do not outlive a restart"),
+            Err(error) => {
+                tracing::warn!("votes do not outlive a restart: {error}");
+            }
+        }
+    }
+    let (id, open) = found.as_ref().map(|f| (f.id, f.open.clone())).unzip();
+    let random = random::bits();
+    let run = random.map_err(|source| StartError::Io { what: "random bits", source })?;
+    let (keeper, deadlines) = found.map(|f| (f.keeper, f.deadlines)).unzip();
+    Ok(turn::Start {
+        me: loaded.me,
+        secrets: loaded.secrets.clone(),
+        inheritance: Inheritance {
+            orphans,
+            gate: id,
+            open: open.unwrap_or_default(),
+            votes,
+            quiet: confirmed.longest(),
+            confirmed: confirmed.digest,
+        },
+        keeper: keeper.map(|k| Box::new(k) as Box<dyn io::worker::Gatekeeper>),
+        deadlines,
+        no_gate,
+        ballots,
+        keys: loaded.keys.clone(),
+        run: Incarnation(run),
+        config,
+    })
+}
+
+/// The file of votes about the groups of `config`; not in place yet.
+fn open_ballots(
+    options: &Options,
+    gate: GateId,
+    config: &Config,
+) -> std::io::Result<(Ballots, Option<BTreeMap<String, Vote>>)> {
+    let path = options.runtime_dir.join("votes");
+    let groups = config.groups.iter().map(|g| g.name.as_str());
+    Ballots::open(&path, gate.0, groups)
 }

@@ -15,13 +15,17 @@ use crate::api::{Backend, ReloadError, ReloadReport, Unavailable};
 use crate::config::{self, Config, HostError};
 use crate::core::event::{ProxyEvent, Secrets};
 use crate::core::status::Status;
+use crate::io::ballots::Ballots;
 use crate::io::events::EventLog;
 use crate::io::notify::{self, Watchdog};
 use crate::io::proxy::Supervisor;
+use crate::io::record::Record;
 use crate::io::{clock, wake};
+use crate::types::{Digest, GateId};
+use crate::wire::peer::Keyring;
 
 use super::instance::Instance;
-use super::turn::{Input, Output};
+use super::turn::{Fresh, Input, Output};
 use super::{Loaded, Options};
 
 /// How long the core thread may take to answer.
@@ -32,6 +36,8 @@ const PROXY_EVENTS: usize = 256;
 const FULL: Duration = Duration::from_millis(5);
 /// The largest password file that is read.
 const PASSWORD_FILE: u64 = 4096;
+/// The largest file of keys that is read.
+const SECRET_FILE: u64 = 64 * 1024;
 
 /// Why a configuration is not used.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +51,9 @@ pub(super) enum LoadError {
     /// This host is not in it.
     #[error("{}: {source}", path.display())]
     NotANode { path: PathBuf, source: HostError },
+    /// The file of keys is unusable.
+    #[error("secret {}: {why}", path.display())]
+    Secret { path: PathBuf, why: String },
     /// A password file is unusable.
     #[error("password-file {} of group {group:?}: {why}", path.display())]
     Password { path: PathBuf, group: String, why: String },
@@ -67,7 +76,8 @@ pub(super) fn load(options: &Options) -> Result<Loaded, LoadError> {
         .validate_for(&options.node)
         .map_err(|source| LoadError::NotANode { path: path.clone(), source })?;
     let secrets = secrets(&config)?;
-    Ok(Loaded { config: Arc::new(config), me, secrets, warnings })
+    let keys = keys(&config)?;
+    Ok(Loaded { config: Arc::new(config), me, secrets, keys, warnings })
 }
 
 fn secrets(config: &Config) -> Result<Secrets, LoadError> {
@@ -83,23 +93,52 @@ fn secrets(config: &Config) -> Result<Secrets, LoadError> {
     config.groups.iter().map(|g| read(g).transpose()).collect::<Result<_, _>>().map(Secrets)
 }
 
+/// The cluster's keys, where anything is held by lease.
+pub(super) fn keys(config: &Config) -> Result<Option<Keyring>, LoadError> {
+    let Some(path) = config.secret.as_deref().filter(|_| config.needs_lease()) else {
+        return Ok(None);
+    };
+    let refuse = |why: String| LoadError::Secret { path: path.to_owned(), why };
+    let bytes = private(path, SECRET_FILE).map_err(refuse)?;
+    Keyring::parse(&bytes).map(Some).map_err(|e| refuse(e.to_string()))
+}
+
 fn password(path: &Path) -> Result<[u8; 8], String> {
+    let bytes = private(path, PASSWORD_FILE)?;
+    config::password(&bytes).map_err(|e| e.to_string())
+}
+
+/// What is in a file that others must not read.
+fn private(path: &Path, longest: u64) -> Result<Vec<u8>, String> {
     use std::os::unix::fs::MetadataExt as _;
     let meta = fs::metadata(path).map_err(|e| e.to_string())?;
     if meta.mode() & 0o007 != 0 {
         return Err(format!("readable by others (mode {:03o}); chmod 640", meta.mode() & 0o777));
     }
-    if meta.len() > PASSWORD_FILE {
-        return Err(format!("{} bytes, expected 1 to 8", meta.len()));
+    if meta.len() > longest {
+        return Err(format!("{} bytes, more than {longest}", meta.len()));
     }
-    let bytes = fs::read(path).map_err(|e| e.to_string())?;
-    config::password(&bytes).map_err(|e| e.to_string())
+    fs::read(path).map_err(|e| e.to_string())
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Everything was given up.
+    Clean,
+    /// Not everything could be given up in time, or the core thread died.
+    Failed,
+    /// Everything is left to the next run.
+    Left,
 }
 
 /// What the API, the signals and the watchdog share.
 pub(super) struct Service {
     options: Options,
     instance: Instance,
+    record: Record,
+    /// Which gate the votes of this host are about.
+    gate: Option<GateId>,
     inbox: wake::Sender<Input>,
     events: EventLog,
     /// One reload at a time: the file that was read last is the one in force.
@@ -110,12 +149,15 @@ impl Service {
     pub(super) fn new(
         options: Options,
         instance: Instance,
+        (record, gate): (Record, Option<GateId>),
         node: &str,
         inbox: wake::Sender<Input>,
     ) -> Self {
         Self {
             options,
             instance,
+            record,
+            gate,
             inbox,
             events: EventLog::new(node, Timestamp::now()),
             reloading: Mutex::new(()),
@@ -159,20 +201,20 @@ impl Service {
         if self.ask(Input::Ping).await.is_ok() {
             notify::ready("running");
         }
-        let clean = self.pump(outbox, supervisor).await;
+        let end = self.pump(outbox, supervisor).await;
         for task in [signals, watchdog, feed] {
             task.abort();
         }
         drop(stop_server);
         let _ = tokio::time::timeout(ANSWER, api).await;
-        if clean {
+        if end == End::Clean {
             self.instance.forget();
         }
-        clean
+        end != End::Failed
     }
 
     /// Carries out what the core thread says, until it says [`Output::Exit`].
-    async fn pump(&self, mut outbox: mpsc::Receiver<Output>, mut supervisor: Supervisor) -> bool {
+    async fn pump(&self, mut outbox: mpsc::Receiver<Output>, mut supervisor: Supervisor) -> End {
         let mut clean = true;
         while let Some(output) = outbox.recv().await {
             match output {
@@ -185,14 +227,27 @@ impl Service {
                     self.events.append(Timestamp::now(), note);
                 }
                 Output::Proxy(group, proxy, order) => supervisor.order(group, &proxy, order),
-                Output::Exit => {
+                Output::Settled { digest, vote } => self.settled(digest, vote),
+                Output::Exit { left } => {
                     supervisor.shutdown().await;
-                    return clean;
+                    return match (left, clean) {
+                        (true, _) => End::Left,
+                        (false, true) => End::Clean,
+                        (false, false) => End::Failed,
+                    };
                 }
             }
         }
         // The core thread died without a word.
-        false
+        End::Failed
+    }
+
+    /// Writes down that every voter has this configuration. Without that, the next start waits
+    /// until it has seen them all again.
+    fn settled(&self, digest: Digest, vote: Duration) {
+        if let Err(error) = self.record.write(digest, vote) {
+            tracing::warn!("that every voter has this configuration is not written down: {error}");
+        }
     }
 
     async fn signals(self: Arc<Self>) {
@@ -240,13 +295,28 @@ impl Service {
 
     async fn try_reload(&self) -> Result<ReloadReport, ReloadError> {
         let loaded = load(&self.options).map_err(|e| ReloadError::Refused(e.to_string()))?;
-        let Loaded { config, secrets, warnings, .. } = loaded;
+        let Loaded { config, secrets, keys, warnings, .. } = loaded;
         self.instance.remember(&config);
-        let changes = self.ask(|to| Input::Reload(config, secrets, to)).await?;
+        let ballots = self.ballots(&config);
+        let fresh = Box::new(Fresh { config, secrets, keys, ballots });
+        let changes = self.ask(|to| Input::Reload(fresh, to)).await?;
+
         if !warnings.is_empty() {
             tracing::warn!("{warnings}");
         }
         Ok(ReloadReport { changes, warnings })
+    }
+
+    /// A file with room for the votes about every group of `config`.
+    fn ballots(&self, config: &Config) -> Option<Ballots> {
+        let gate = self.gate.filter(|_| config.needs_lease())?;
+        match super::open_ballots(&self.options, gate, config) {
+            Ok((ballots, _)) => Some(ballots),
+            Err(error) => {
+                tracing::warn!("votes about new groups do not outlive a restart: {error}");
+                None
+            }
+        }
     }
 
     /// Tells systemd that the core loop lives: only its own answer counts.

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
-use std::ops::Range;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,20 +11,27 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Member};
 use crate::core::Node;
 use crate::core::event::{
     Action, Event, Failure, Inheritance, PortSpec, ProxyEvent, ProxyOrder, Secrets, Task,
 };
-use crate::core::status::{Note, Severity, Status, condition};
+use crate::core::status::{GateStatus, Note, Severity, Status, condition};
+use crate::io::ballots::Ballots;
 use crate::io::clock::{self, Timer};
 use crate::io::netlink::{self, Monitor};
 use crate::io::packet::Announcer;
 use crate::io::port::{Buffers, Filters, Port, Received, Source};
-use crate::io::worker::{Completion, Setup, Worker};
+use crate::io::worker::{Completion, Gatekeeper, Setup, Worker};
 use crate::io::{log, realtime, wake};
-use crate::types::{IfIndex, Instant, Mac};
+use crate::types::{Digest, IfIndex, Incarnation, Instant, VoterIx};
 use crate::wire::announce;
+use crate::wire::peer::Keyring;
+
+use super::act::Adverts;
+use super::gatekeeper::Deadlines;
+use super::token::{MOST_PATHS, Token};
+use super::voters::Voters;
 
 /// Requests of the service runtime that may wait.
 pub(super) const INBOX: usize = 1024;
@@ -67,9 +73,23 @@ pub(super) enum Input {
     /// A proxy reported.
     Proxy(u16, ProxyEvent),
     /// A new configuration.
-    Reload(Arc<Config>, Secrets, oneshot::Sender<Vec<String>>),
+    Reload(Box<Fresh>, oneshot::Sender<Vec<String>>),
+    /// A node is to have a group, an operator says.
+    Move(Box<str>, VoterIx),
+    /// Whether the local clocks can be trusted.
+    Clock(Result<(), Box<str>>),
     /// Give up gracefully.
     Stop,
+    /// Leave everything to the next run.
+    Leave,
+}
+
+/// A new configuration, and what was read for it.
+pub(super) struct Fresh {
+    pub(super) config: Arc<Config>,
+    pub(super) secrets: Secrets,
+    pub(super) keys: Option<Keyring>,
+    pub(super) ballots: Option<Ballots>,
 }
 
 /// What the core thread tells the service runtime.
@@ -79,8 +99,10 @@ pub(super) enum Output {
     Note(Note),
     /// Do something about a proxy.
     Proxy(u16, Box<config::Proxy>, ProxyOrder),
-    /// Everything is given up.
-    Exit,
+    /// Every voter was seen with a configuration.
+    Settled { digest: Digest, vote: Duration },
+    /// Everything is given up, or left as it is.
+    Exit { left: bool },
 }
 
 /// Everything outside, as the core thread holds it.
@@ -91,81 +113,61 @@ pub(super) struct Shell {
     /// When the current turn began.
     now: Instant,
     kernel: wake::Receiver<Event<'static>>,
-    worker: Worker,
+    pub(super) worker: Worker,
     completions: wake::Receiver<Completion>,
     inbox: wake::Receiver<Input>,
-    outbox: mpsc::Sender<Output>,
-    announcer: Announcer,
-    ports: BTreeMap<IfIndex, Port>,
-    reloads: VecDeque<oneshot::Sender<Vec<String>>>,
-    lost_notes: u64,
+    pub(super) outbox: mpsc::Sender<Output>,
+    pub(super) announcer: Announcer,
+    pub(super) ports: BTreeMap<IfIndex, Port>,
+    pub(super) reloads: VecDeque<oneshot::Sender<Vec<String>>>,
+    pub(super) lost_notes: u64,
     /// Why a port could not be opened, as told last.
     port_failure: Option<String>,
     /// Packets taken since.
     window: (Instant, usize),
-    exit: bool,
+    pub(super) exit: bool,
+    /// When the kernel stops serving which group.
+    pub(super) deadlines: Option<Deadlines>,
+    /// What is known of the gate.
+    gate: Option<GateStatus>,
+    /// The other voters, where anything is held by lease.
+    pub(super) voters: Option<Voters>,
+    /// This node's votes, where they outlive it.
+    pub(super) ballots: Option<Ballots>,
+    /// The configuration that the voters and their places are those of.
+    config: Arc<Config>,
+    /// Which run of the daemon this is.
+    run: Incarnation,
+    keys: Option<Keyring>,
+}
+
+/// What the core thread starts with.
+pub(super) struct Start {
+    pub(super) config: Arc<Config>,
+    pub(super) me: usize,
+    pub(super) secrets: Secrets,
+    pub(super) inheritance: Inheritance,
+    pub(super) keeper: Option<Box<dyn Gatekeeper>>,
+    pub(super) deadlines: Option<Deadlines>,
+    /// Why there is no gate.
+    pub(super) no_gate: Option<Box<str>>,
+    pub(super) ballots: Option<Ballots>,
+    pub(super) keys: Option<Keyring>,
+    pub(super) run: Incarnation,
 }
 
 /// Storage that every turn uses again.
-struct Scratch {
-    actions: Vec<Action>,
-    spare: Vec<Action>,
+pub(super) struct Scratch {
+    pub(super) actions: Vec<Action>,
+    pub(super) spare: Vec<Action>,
     packets: Buffers,
-    adverts: Adverts,
-}
-
-/// Adverts to be sent with one system call.
-#[derive(Default)]
-struct Adverts {
-    bytes: Vec<u8>,
-    one: Vec<u8>,
-    to: Vec<(IfIndex, IpAddr, Range<usize>)>,
-}
-
-/// What the loop waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token {
-    Timer,
-    Kernel,
-    Completions,
-    Inbox,
-    Port(IfIndex, Source),
-}
-
-const SOURCES: [Source; 4] = [Source::V4, Source::V6, Source::Arp, Source::Nd];
-
-impl Token {
-    /// As the 64 bits that epoll carries.
-    fn bits(self) -> u64 {
-        match self {
-            Self::Timer => 0,
-            Self::Kernel => 1,
-            Self::Completions => 2,
-            Self::Inbox => 3,
-            Self::Port(index, source) => {
-                let source = SOURCES.iter().position(|s| *s == source).unwrap_or(0);
-                u64::from(index.0) << 8 | 0x80 | source as u64
-            }
-        }
-    }
-
-    fn from_bits(bits: u64) -> Option<Self> {
-        match bits {
-            0 => Some(Self::Timer),
-            1 => Some(Self::Kernel),
-            2 => Some(Self::Completions),
-            3 => Some(Self::Inbox),
-            _ => {
-                let source = SOURCES.get(usize::try_from(bits & 0x7f).ok()?)?;
-                Some(Self::Port(IfIndex(u32::try_from(bits >> 8).ok()?), *source))
-            }
-        }
-    }
+    pub(super) adverts: Adverts,
 }
 
 impl Shell {
     /// Opens what the core thread waits for, and starts the threads that ask the kernel.
     pub(super) fn open(
+        start: &mut Start,
         inbox: wake::Receiver<Input>,
         outbox: mpsc::Sender<Output>,
     ) -> io::Result<Self> {
@@ -173,6 +175,7 @@ impl Shell {
         let worker = Worker::spawn(Setup {
             priority: Some(PRIORITY - 1),
             filters: Box::new(filters),
+            gate: start.keeper.take(),
             completions: answers,
         })?;
         let (events, kernel) = wake::mailbox(KERNEL_EVENTS)?;
@@ -186,7 +189,7 @@ impl Shell {
                 text,
             )));
         })?;
-        let shell = Self {
+        let mut shell = Self {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             timer: Timer::new()?,
             armed: None,
@@ -203,12 +206,34 @@ impl Shell {
             port_failure: None,
             window: (Instant::BOOT, 0),
             exit: false,
+            deadlines: start.deadlines.take(),
+            gate: None,
+            voters: None,
+            ballots: start.ballots.take(),
+            config: Arc::clone(&start.config),
+            run: start.run,
+            keys: start.keys.take(),
         };
         shell.watch(shell.timer.as_fd(), Token::Timer)?;
         shell.watch(shell.kernel.as_fd(), Token::Kernel)?;
         shell.watch(shell.completions.as_fd(), Token::Completions)?;
         shell.watch(shell.inbox.as_fd(), Token::Inbox)?;
+        shell.open_voters(start.me)?;
         Ok(shell)
+    }
+
+    /// Opens the channel to the other voters of the configuration, where it needs one.
+    fn open_voters(&mut self, me: usize) -> io::Result<()> {
+        self.voters = None;
+        let keys = self.keys.clone().filter(|_| self.config.needs_lease());
+        if let Some(keys) = keys {
+            let voters = Voters::open(&self.config, Member::Node(me), keys, self.run)?;
+            for (path, fd) in voters.fds() {
+                self.watch(fd, Token::Peers(u8::try_from(path).unwrap_or(MOST_PATHS)))?;
+            }
+            self.voters = Some(voters);
+        }
+        Ok(())
     }
 
     fn watch(&self, fd: BorrowedFd<'_>, token: Token) -> io::Result<()> {
@@ -231,14 +256,8 @@ fn filters(spec: &PortSpec) -> Filters {
 }
 
 /// The core thread, until the core says [`Action::Exit`].
-pub(super) fn run(
-    mut shell: Shell,
-    now: Instant,
-    config: Arc<Config>,
-    me: usize,
-    secrets: &Secrets,
-    start: &Inheritance,
-) {
+pub(super) fn run(mut shell: Shell, start: Start) {
+    let now = clock::now();
     if let Err(refused) = realtime::enter(PRIORITY) {
         shell.tell(note(now, Severity::Warn, "realtime-refused", refused.to_string()));
     }
@@ -256,7 +275,11 @@ pub(super) fn run(
         packets: Buffers::default(),
         adverts: Adverts::default(),
     };
-    let mut node = Node::new(now, config, me, secrets, start, &mut scratch.actions);
+    let Start { config, me, secrets, inheritance, no_gate, .. } = start;
+    let mut node = Node::new(now, config, me, &secrets, &inheritance, &mut scratch.actions);
+    if let Some(why) = no_gate {
+        node.step(now, Event::Gate(Err(why)), &mut scratch.actions);
+    }
     shell.execute(now, &mut node, &mut scratch);
     while !shell.exit {
         shell.turn(&mut node, &mut scratch);
@@ -270,7 +293,8 @@ impl Shell {
     /// daemon that was not run for a while, wherever it was paused, hears its peers before it
     /// concludes that they were silent.
     fn turn(&mut self, node: &mut Node, scratch: &mut Scratch) {
-        self.arm(node.deadline());
+        let greet = self.voters.as_ref().and_then(Voters::deadline);
+        self.arm(node.deadline().into_iter().chain(greet).min());
         self.pause_in_flood();
         let mut patience = EpollTimeout::NONE;
         for _ in 0..ROUNDS {
@@ -287,6 +311,7 @@ impl Shell {
                     more |= self.hear(self.now, token, node, scratch);
                 }
             }
+            self.greet();
             let Some(due) = node.deadline().filter(|at| self.now >= *at) else { return };
             if !more && self.now < due + PROMPT {
                 return self.step(self.now, Event::Tick, node, scratch);
@@ -294,6 +319,15 @@ impl Shell {
             patience = EpollTimeout::ZERO;
         }
         self.step(self.now, Event::Tick, node, scratch);
+    }
+
+    /// Greets voters that are due to be greeted.
+    fn greet(&mut self) {
+        if let Some(voters) = &mut self.voters
+            && voters.deadline().is_some_and(|at| self.now >= at)
+        {
+            voters.tick(self.now);
+        }
     }
 
     /// Sets the timer to the deadline. Each advert heard moves it, and a system call for that is
@@ -324,6 +358,27 @@ impl Shell {
     fn step(&mut self, now: Instant, event: Event<'_>, node: &mut Node, scratch: &mut Scratch) {
         node.step(now, event, &mut scratch.actions);
         self.execute(now, node, scratch);
+        if !Arc::ptr_eq(node.config(), &self.config) {
+            self.adopt(node);
+        }
+    }
+
+    /// Talks to the voters of the configuration that the core has just switched to.
+    fn adopt(&mut self, node: &Node) {
+        let voters = |c: &Config| -> Vec<(String, Vec<IpAddr>)> {
+            c.voters().map(|v| (v.name.to_owned(), v.addresses().collect())).collect()
+        };
+        let old = std::mem::replace(&mut self.config, Arc::clone(node.config()));
+        let same = old.port == self.config.port && voters(&old) == voters(&self.config);
+        match &mut self.voters {
+            Some(channel) if same && self.config.needs_lease() => channel.set_groups(&self.config),
+            _ => {
+                if let Err(error) = self.open_voters(node.me()) {
+                    let text = format!("the channel to the other voters: {error}");
+                    self.tell(note(self.now, Severity::Error, "port-failed", text));
+                }
+            }
+        }
     }
 
     /// Takes in what one source has; says whether it may have more.
@@ -335,6 +390,9 @@ impl Shell {
                 let mut events = Vec::new();
                 self.kernel.drain(BUDGET, &mut |event| events.push(event));
                 for event in events {
+                    if matches!(event, Event::Link(_) | Event::LinkGone(_) | Event::ResyncEnd) {
+                        self.worker.look();
+                    }
                     self.step(now, event, node, scratch);
                 }
             }
@@ -352,9 +410,29 @@ impl Shell {
                     self.answer(now, input, node, scratch);
                 }
             }
+            Token::Peers(path) => return self.hear_voters(usize::from(path), node, scratch),
             Token::Port(index, source) => return self.receive(now, index, source, node, scratch),
         }
         false
+    }
+
+    /// Hears the other voters: each of their messages at a moment read after it came.
+    fn hear_voters(&mut self, path: usize, node: &mut Node, scratch: &mut Scratch) -> bool {
+        let Some(mut voters) = self.voters.take() else { return false };
+        let mut last = self.now;
+        let Scratch { actions, packets, .. } = scratch;
+        let taken = voters.receive(path, (packets, BUDGET), &mut |now, event| {
+            last = now;
+            node.step(now, event, actions);
+        });
+        self.voters = Some(voters);
+        self.now = last;
+        self.window.1 += taken;
+        self.execute(last, node, scratch);
+        if !Arc::ptr_eq(node.config(), &self.config) {
+            self.adopt(node);
+        }
+        taken >= BUDGET
     }
 
     fn complete(
@@ -379,6 +457,11 @@ impl Shell {
                     self.port_failure = Some(text);
                 }
                 (Task::OpenPort(spec), Err(why))
+            }
+            Completion::Gate(told) => {
+                let ready = told.as_ref().map(|_| ()).map_err(Clone::clone);
+                self.gate = told.ok();
+                return self.step(now, Event::Gate(ready), node, scratch);
             }
             Completion::Refused(refused) => {
                 self.tell(note(now, Severity::Warn, "realtime-refused", refused.to_string()));
@@ -406,12 +489,35 @@ impl Shell {
             Input::Status(to) => drop(to.send(self.complete_status(now, node.status(now)))),
             Input::Ping(to) => drop(to.send(now)),
             Input::Proxy(group, event) => self.step(now, Event::Proxy(group, event), node, scratch),
-            Input::Reload(config, secrets, to) => {
+            Input::Reload(fresh, to) => {
                 self.reloads.push_back(to);
-                self.step(now, Event::Reload(config, secrets), node, scratch);
+                self.refresh(*fresh, node, scratch);
             }
+            Input::Move(group, to) => self.step(now, Event::Move(group, to), node, scratch),
+            Input::Clock(told) => self.step(now, Event::Clock(told), node, scratch),
             Input::Stop => self.step(now, Event::Stop, node, scratch),
+            Input::Leave => self.step(now, Event::Leave, node, scratch),
         }
+    }
+
+    /// Takes a new configuration with what was read for it. Votes go on in the new file before
+    /// that takes the place of the old one.
+    fn refresh(&mut self, fresh: Fresh, node: &mut Node, scratch: &mut Scratch) {
+        let Fresh { config, secrets, keys, ballots } = fresh;
+        if let (Some(keys), Some(voters)) = (&keys, &mut self.voters) {
+            voters.set_keys(keys.clone());
+        }
+        self.keys = keys;
+        if let Some(mut ballots) = ballots {
+            for (group, vote) in node.votes() {
+                // Without a record it is forgotten by a later run, which is quiet then.
+                let _ = ballots.write(&group, &vote);
+            }
+            if ballots.publish().is_ok() {
+                self.ballots = Some(ballots);
+            }
+        }
+        self.step(self.now, Event::Reload(config, secrets), node, scratch);
     }
 
     /// Adds what only the shell knows: what the sockets dropped, and a kernel that does not answer.
@@ -423,6 +529,11 @@ impl Shell {
         status.dropped.push(("malformed-ip-packets".to_owned(), malformed));
         status.dropped.push(("receive-buffer-overflows".to_owned(), full));
         status.dropped.push(("log-lines-lost".to_owned(), log::dropped()));
+        if let Some(voters) = &self.voters {
+            let counts = voters.dropped().map(|(why, n)| (format!("voters-{why}"), n));
+            status.dropped.extend(counts);
+        }
+        status.gate.clone_from(&self.gate);
         if let Some(since) = self.worker.busy_since().filter(|at| now > *at + BUSY) {
             let text = "the kernel does not answer: something holds its network lock".to_owned();
             status.conditions.push(condition("kernel-busy", Severity::Error, text, since));
@@ -461,145 +572,9 @@ impl Shell {
         self.execute(now, node, scratch);
         taken >= BUDGET
     }
-
-    /// Does everything a step asked for, in order; never waits.
-    fn execute(&mut self, now: Instant, node: &mut Node, scratch: &mut Scratch) {
-        while !scratch.actions.is_empty() {
-            std::mem::swap(&mut scratch.actions, &mut scratch.spare);
-            let mut actions = std::mem::take(&mut scratch.spare);
-            for action in actions.drain(..) {
-                if !matches!(action, Action::Advertise { .. }) {
-                    self.flush(&mut scratch.adverts);
-                }
-                self.act(now, action, node, scratch);
-            }
-            scratch.spare = actions;
-        }
-        self.flush(&mut scratch.adverts);
-    }
-
-    fn act(&mut self, now: Instant, action: Action, node: &mut Node, scratch: &mut Scratch) {
-        match action {
-            Action::Advertise { group, family, priority } => {
-                let Adverts { bytes, one, to } = &mut scratch.adverts;
-                node.emit(group, family, priority, one, |ifindex, dst, payload| {
-                    let start = bytes.len();
-                    bytes.extend_from_slice(payload);
-                    to.push((ifindex, dst, start..bytes.len()));
-                });
-            }
-            Action::Announce { ifindex, ip } => self.announce(ifindex, ip, node),
-            Action::Probe { ifindex, source, target, mac } => {
-                self.probe(ifindex, source, target, mac, node);
-            }
-            Action::Kernel(Task::ClosePort(index)) => {
-                if let Some(port) = self.ports.remove(&index) {
-                    // Where there is no room it was closed at once.
-                    let _ = self.worker.close(port);
-                }
-            }
-            Action::Kernel(task) => {
-                if self.worker.run(task.clone()).is_err() {
-                    node.step(now, Event::Done(task, Err(Failure::TimedOut)), &mut scratch.actions);
-                }
-            }
-            Action::Proxy(group, order) => {
-                let Some(proxy) = node.proxy(group).cloned() else { return };
-                let order = Output::Proxy(group, Box::new(proxy), order);
-                if self.outbox.try_send(order).is_err() {
-                    let why = "the service runtime does not keep up".into();
-                    let failed = Event::Proxy(group, ProxyEvent::Failed { why });
-                    node.step(now, failed, &mut scratch.actions);
-                }
-            }
-            Action::Tell { .. }
-            | Action::Beat { .. }
-            | Action::Guard(_)
-            | Action::Gate { .. }
-            | Action::Remember { .. }
-            | Action::Settled(_) => {}
-            Action::Note(told) => self.tell(told),
-            Action::Reloaded(changes) => {
-                if let Some(to) = self.reloads.pop_front() {
-                    // Whoever asked may have gone.
-                    let _ = to.send(changes);
-                }
-            }
-            Action::Exit => {
-                self.exit = true;
-                // The channel closes behind it: a lost word is not missed.
-                let _ = self.outbox.try_send(Output::Exit);
-            }
-        }
-    }
-
-    /// Sends the adverts collected, in order; those of one interface go together.
-    fn flush(&mut self, adverts: &mut Adverts) {
-        let mut rest = adverts.to.as_slice();
-        while let Some((index, ..)) = rest.first() {
-            let run = rest.iter().take_while(|(i, ..)| i == index).count();
-            let (batch, after) = rest.split_at(run);
-            if let Some(port) = self.ports.get(index) {
-                let batch: Vec<_> = batch
-                    .iter()
-                    .map(|(_, dst, range)| (*dst, &adverts.bytes[range.clone()]))
-                    .collect();
-                // A lost advert is a lost packet: the next one is due soon.
-                let _ = port.send_adverts(&batch);
-            }
-            rest = after;
-        }
-        adverts.to.clear();
-        adverts.bytes.clear();
-    }
-
-    fn announce(&mut self, ifindex: IfIndex, ip: IpAddr, node: &Node) {
-        let Some(mac) = node.mac(ifindex) else { return };
-        // A lost announcement is repeated by its schedule.
-        let _ = match ip {
-            IpAddr::V4(ip) => self.announcer.send(ifindex, &announce::gratuitous_arp(mac, ip)),
-            // A load balancer host is a host: it does not claim to be a router.
-            IpAddr::V6(ip) => {
-                self.announcer.send(ifindex, &announce::unsolicited_na(mac, ip, false))
-            }
-        };
-    }
-
-    fn probe(
-        &mut self,
-        ifindex: IfIndex,
-        source: IpAddr,
-        target: IpAddr,
-        mac: Option<Mac>,
-        node: &Node,
-    ) {
-        let Some(own) = node.mac(ifindex) else { return };
-        // A lost probe is an unanswered one.
-        let _ = match (source, target) {
-            (IpAddr::V4(source), IpAddr::V4(target)) => {
-                self.announcer.send(ifindex, &announce::arp_probe(own, source, target, mac))
-            }
-            (IpAddr::V6(source), IpAddr::V6(target)) => {
-                let frame = announce::neighbour_solicitation(own, source, target, mac);
-                self.announcer.send(ifindex, &frame)
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => Ok(()),
-        };
-    }
-
-    fn tell(&mut self, mut note: Note) {
-        if self.lost_notes > 0 {
-            note.text =
-                format!("{} ({} notes before this one were lost)", note.text, self.lost_notes);
-        }
-        match self.outbox.try_send(Output::Note(note)) {
-            Ok(()) => self.lost_notes = 0,
-            Err(_) => self.lost_notes += 1,
-        }
-    }
 }
 
-fn note(at: Instant, severity: Severity, kind: &str, text: String) -> Note {
+pub(super) fn note(at: Instant, severity: Severity, kind: &str, text: String) -> Note {
     Note { at, severity, group: None, kind: kind.to_owned(), text }
 }
 

@@ -11,7 +11,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -31,6 +31,8 @@ const RECORD: usize = 16 + 1 + 1 + 16 + 8 + 8 + 8 + 16 + 8;
 pub struct Ballots {
     memory: NonNull<u8>,
     size: NonZeroUsize,
+    /// Where the file is, and where it is to be.
+    paths: (PathBuf, PathBuf),
     /// Where each group's record is.
     places: BTreeMap<u128, usize>,
 }
@@ -39,8 +41,10 @@ pub struct Ballots {
 unsafe impl Send for Ballots {}
 
 impl Ballots {
-    /// The votes kept in `path` for these groups, and what an earlier process wrote there since
-    /// `boot`, which names the host's current run; `None` if that is gone or broken.
+    /// The votes to be kept in `path` for these groups, and what an earlier process wrote there
+    /// since `boot`, which names the host's current run; `None` if that is gone or broken.
+    ///
+    /// What is in `path` stays there until [`publish`](Self::publish).
     ///
     /// # Errors
     /// If there is no such file and none can be made, or no memory for it.
@@ -63,13 +67,24 @@ impl Ballots {
             places.insert(name, image.len());
             image.extend(record(name, &vote));
         }
-        let memory = map(path, &image)?;
+        let new = path.with_extension("new");
+        let memory = map(&new, &image)?;
+        let paths = (new, path.to_owned());
         let size = NonZeroUsize::new(image.len()).unwrap_or(NonZeroUsize::MIN);
         let votes = known.map(|all| {
-            let named = all.iter().filter_map(|(k, v)| Some(((*names.get(k)?).to_owned(), *v)));
-            named.collect()
+            let known = all.iter().filter_map(|(k, v)| Some(((*names.get(k)?).to_owned(), *v)));
+            known.collect()
         });
-        Ok((Self { memory, size, places }, votes))
+        Ok((Self { memory, size, paths, places }, votes))
+    }
+
+    /// Puts this file in the place of the one before: after whatever has happened since that was
+    /// read was written here too.
+    ///
+    /// # Errors
+    /// The kernel's; the votes would be those of the file before, hence forgotten if that is old.
+    pub fn publish(&self) -> io::Result<()> {
+        std::fs::rename(&self.paths.0, &self.paths.1)
     }
 
     /// Writes down a vote; says whether there is room for that group.
@@ -95,15 +110,13 @@ impl Drop for Ballots {
     }
 }
 
-/// A new file with `image` in it in place of `path`, mapped.
+/// A new file `path` with `image` in it, mapped.
 fn map(path: &Path, image: &[u8]) -> io::Result<NonNull<u8>> {
-    let new = path.with_extension("new");
     let mut options = OpenOptions::new();
     options.create(true).truncate(true).read(true).write(true).mode(0o600);
-    let mut file: File = options.open(&new)?;
+    let mut file: File = options.open(path)?;
     // Written, not only sized: a full disk is found out here, not by a store that kills.
     io::Write::write_all(&mut file, image)?;
-    std::fs::rename(&new, path)?;
     let size = NonZeroUsize::new(image.len()).ok_or(io::ErrorKind::InvalidInput)?;
     let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
     // SAFETY: a new shared mapping of a regular file that is as long; nobody shortens it, as
@@ -190,7 +203,9 @@ mod tests {
         std::fs::create_dir_all(&dir).unwrap();
         let path = dir.join("votes");
         let open = |boot, groups: &[&'static str]| {
-            Ballots::open(&path, boot, groups.to_vec().into_iter()).unwrap()
+            let (ballots, votes) = Ballots::open(&path, boot, groups.to_vec().into_iter()).unwrap();
+            ballots.publish().unwrap();
+            (ballots, votes)
         };
         let (mut ballots, before) = open(1, &["a", "b"]);
         assert_eq!(before, None);

@@ -1,6 +1,8 @@
 //! The thread that does what may wait for the kernel's network lock.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,6 +16,7 @@ use super::port::{Filters, OpenError, Port};
 use super::realtime::{self, Refused};
 use super::wake::Sender;
 use crate::core::event::{Failure, PortSpec, Task};
+use crate::core::status::GateStatus;
 use crate::types::Instant;
 
 /// The most jobs that wait; more than the core ever has outstanding.
@@ -21,9 +24,29 @@ const QUEUE: usize = 4096;
 /// How long a batch may wait for its answers once the kernel has it.
 const LIMIT: Duration = Duration::from_secs(2);
 
+/// How often the gate is looked after when nothing happens.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Looks after the kernel's gate; calls may wait for the kernel.
+pub trait Gatekeeper: Send {
+    /// Guards exactly these addresses from now on, each by its slot.
+    ///
+    /// # Errors
+    /// Why some may not be guarded, in words.
+    fn guard(&mut self, addresses: &BTreeMap<IpAddr, u16>) -> Result<(), String>;
+
+    /// Sees to it that the gate is on every interface.
+    ///
+    /// # Errors
+    /// Why it may not be, in words.
+    fn cover(&mut self) -> Result<GateStatus, String>;
+}
+
 /// What became of a job.
 #[derive(Debug)]
 pub enum Completion {
+    /// Whether the gate stands, after something about that changed.
+    Gate(Result<GateStatus, Box<str>>),
     /// An address was added or deleted, or not.
     Done(Task, Result<(), Failure>),
     /// A port was opened, or not.
@@ -43,6 +66,8 @@ pub struct Setup {
     pub priority: Option<i32>,
     /// Which frames to hear on a port.
     pub filters: Box<dyn Fn(&PortSpec) -> Filters + Send>,
+    /// The gate, where there is one.
+    pub gate: Option<Box<dyn Gatekeeper>>,
     /// Where completions go; what does not fit there makes the worker wait.
     pub completions: Sender<Completion>,
 }
@@ -64,6 +89,8 @@ pub struct Worker {
 enum Job {
     Do(Task),
     Close(Box<Port>),
+    Guard(BTreeMap<IpAddr, u16>),
+    Cover,
 }
 
 impl Worker {
@@ -75,7 +102,7 @@ impl Worker {
         let requests = Requests::open()?;
         let (jobs, queue) = mpsc::sync_channel(QUEUE);
         let busy = Arc::new(AtomicU64::new(0));
-        let shift = Shift { requests, setup, busy: Arc::clone(&busy) };
+        let shift = Shift { requests, setup, busy: Arc::clone(&busy), unguarded: None, gate: None };
         // Room for the kernel's 64 KiB datagrams is on the heap; the stack stays small, as it
         // may be locked into memory.
         let builder = thread::Builder::new().name("vipd-kernel".into()).stack_size(256 * 1024);
@@ -102,6 +129,21 @@ impl Worker {
         self.jobs.try_send(Job::Close(Box::new(port))).map_err(|_| Overloaded)
     }
 
+    /// Guards these addresses before any that is asked for later is added; answers with a
+    /// [`Completion::Gate`] if that changes anything.
+    ///
+    /// # Errors
+    /// No room: nothing was changed.
+    pub fn guard(&self, addresses: BTreeMap<IpAddr, u16>) -> Result<(), Overloaded> {
+        self.jobs.try_send(Job::Guard(addresses)).map_err(|_| Overloaded)
+    }
+
+    /// Looks after the gate at once: an interface has come or gone.
+    pub fn look(&self) {
+        // With so much to do it is looked after soon anyway.
+        let _ = self.jobs.try_send(Job::Cover);
+    }
+
     /// Since when the kernel has been at one job or batch; nobody can limit how long it keeps
     /// its network lock.
     pub fn busy_since(&self) -> Option<Instant> {
@@ -115,6 +157,10 @@ struct Shift {
     requests: Requests,
     setup: Setup,
     busy: Arc<AtomicU64>,
+    /// Why addresses may not be guarded.
+    unguarded: Option<String>,
+    /// What was told of the gate last.
+    gate: Option<Result<GateStatus, Box<str>>>,
 }
 
 impl Shift {
@@ -122,7 +168,16 @@ impl Shift {
         if let Some(Err(refused)) = self.setup.priority.map(realtime::enter) {
             self.tell(Completion::Refused(refused));
         }
-        while let Ok(first) = queue.recv() {
+        self.look();
+        loop {
+            let first = match queue.recv_timeout(LOOK) {
+                Ok(first) => first,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    self.look();
+                    continue;
+                }
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            };
             // The first address goes alone, as it should not wait for those that follow.
             let mut next = self.run(first, &mut std::iter::empty());
             let mut rest = queue.try_iter();
@@ -151,7 +206,33 @@ impl Shift {
                 self.busy(|_| drop(port));
                 None
             }
+            Job::Guard(addresses) => {
+                if let Some(gate) = &mut self.setup.gate {
+                    self.unguarded = gate.guard(&addresses).err();
+                    self.look();
+                }
+                None
+            }
+            Job::Cover => {
+                self.look();
+                None
+            }
             Job::Do(_) => None,
+        }
+    }
+
+    /// Looks after the gate, and tells if that is news.
+    fn look(&mut self) {
+        let Some(gate) = &mut self.setup.gate else { return };
+        let covered = gate.cover();
+        let told = match (covered, &self.unguarded) {
+            (Ok(_), Some(why)) => Err(why.as_str().into()),
+            (Ok(status), None) => Ok(status),
+            (Err(why), _) => Err(why.into()),
+        };
+        if self.gate.as_ref() != Some(&told) {
+            self.gate = Some(told.clone());
+            self.tell(Completion::Gate(told));
         }
     }
 

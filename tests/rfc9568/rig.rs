@@ -289,7 +289,7 @@ impl Rig {
                 Action::Probe { target, .. } => Did::Probe(target),
                 Action::Note(note) => Did::Note(note.kind, note.text),
                 Action::Reloaded(lines) => Did::Reloaded(lines),
-                Action::Exit => Did::Exit,
+                Action::Exit { .. } => Did::Exit,
                 // The gate and the lease are beyond the RFC.
                 Action::Proxy(..)
                 | Action::Kernel(Task::ClosePort(_))

@@ -404,7 +404,7 @@ impl World {
             | Action::Gate { .. }
             | Action::Remember { .. }
             | Action::Settled(_) => {}
-            Action::Exit => {
+            Action::Exit { .. } => {
                 self.hosts[host].node = None;
                 self.hosts[host].stopped = true;
             }

@@ -27,10 +27,22 @@ impl Vipd {
         let file = host.write("vipd/vipd.toml", config)?;
         let runtime = host.run_dir()?.join("vipd");
         let program = binary("vipd")?;
-        let [program, file, dir] =
-            [&program, &file, &runtime].map(|p| p.to_string_lossy().into_owned());
-        let argv =
-            [&program, "--config", &file, "--node", host.name(), "--runtime-dir", dir.as_str()];
+        let (gate, state) = (host.gate_dir()?, host.dir().join("state"));
+        let [program, file, dir, gate, state] =
+            [&program, &file, &runtime, &gate, &state].map(|p| p.to_string_lossy().into_owned());
+        let argv = [
+            &program,
+            "--config",
+            &file,
+            "--node",
+            host.name(),
+            "--runtime-dir",
+            dir.as_str(),
+            "--gate-dir",
+            gate.as_str(),
+            "--state-dir",
+            state.as_str(),
+        ];
         let process = host.spawn("vipd", &argv)?;
         Ok(Self { process, host: host.clone(), runtime })
     }

@@ -140,6 +140,12 @@ impl Lease {
         electorate::heard(&self.electors, self.me, now, self.alive())
     }
 
+    /// This voter's vote about a group.
+    pub fn vote_of(&self, group: u16) -> Option<Vote> {
+        let voter = &self.seats.get(&group)?.voter;
+        Some(Vote { grant: voter.last(), epoch: voter.epoch() })
+    }
+
     /// The group's seat.
     pub fn seat(&self, group: u16) -> Option<&Seat> {
         self.seats.get(&group)

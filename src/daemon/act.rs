@@ -1,0 +1,197 @@
+//! What the core decided, done in its order; nothing here waits.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::Range;
+
+use crate::core::Node;
+use crate::core::event::{Action, Event, Failure, ProxyEvent, Task};
+use crate::core::status::Note;
+use crate::io::ballots::Ballots;
+use crate::types::{IfIndex, Instant, Mac};
+use crate::wire::announce;
+
+use super::turn::{Output, Scratch, Shell};
+use super::voters::Voters;
+
+/// Adverts to be sent with one system call.
+#[derive(Default)]
+pub(super) struct Adverts {
+    bytes: Vec<u8>,
+    one: Vec<u8>,
+    to: Vec<(IfIndex, IpAddr, Range<usize>)>,
+}
+
+impl Shell {
+    /// Does everything a step asked for, in order; never waits.
+    pub(super) fn execute(&mut self, now: Instant, node: &mut Node, scratch: &mut Scratch) {
+        while !scratch.actions.is_empty() {
+            std::mem::swap(&mut scratch.actions, &mut scratch.spare);
+            let mut actions = std::mem::take(&mut scratch.spare);
+            for action in actions.drain(..) {
+                if !matches!(action, Action::Advertise { .. }) {
+                    self.flush(&mut scratch.adverts);
+                }
+                self.act(now, action, node, scratch);
+            }
+            scratch.spare = actions;
+        }
+        self.flush(&mut scratch.adverts);
+        if let Some(voters) = &mut self.voters {
+            voters.flush(|| node.head(now));
+        }
+    }
+
+    fn act(&mut self, now: Instant, action: Action, node: &mut Node, scratch: &mut Scratch) {
+        match action {
+            Action::Advertise { group, family, priority } => {
+                let Adverts { bytes, one, to } = &mut scratch.adverts;
+                node.emit(group, family, priority, one, |ifindex, dst, payload| {
+                    let start = bytes.len();
+                    bytes.extend_from_slice(payload);
+                    to.push((ifindex, dst, start..bytes.len()));
+                });
+            }
+            Action::Announce { ifindex, ip } => self.announce(ifindex, ip, node),
+            Action::Probe { ifindex, source, target, mac } => {
+                self.probe(ifindex, source, target, mac, node);
+            }
+            Action::Kernel(Task::ClosePort(index)) => {
+                if let Some(port) = self.ports.remove(&index) {
+                    // Where there is no room it was closed at once.
+                    let _ = self.worker.close(port);
+                }
+            }
+            Action::Kernel(task) => {
+                if self.worker.run(task.clone()).is_err() {
+                    node.step(now, Event::Done(task, Err(Failure::TimedOut)), &mut scratch.actions);
+                }
+            }
+            Action::Proxy(group, order) => {
+                let Some(proxy) = node.proxy(group).cloned() else { return };
+                let order = Output::Proxy(group, Box::new(proxy), order);
+                if self.outbox.try_send(order).is_err() {
+                    let why = "the service runtime does not keep up".into();
+                    let failed = Event::Proxy(group, ProxyEvent::Failed { why });
+                    node.step(now, failed, &mut scratch.actions);
+                }
+            }
+            Action::Tell { to, entry } => self.with_voters(|voters, _| voters.tell(to, entry)),
+            Action::Beat { to } => self.with_voters(|voters, _| voters.beat(to)),
+            Action::Remember { group, vote } => {
+                self.with_voters(|voters, ballots| voters.remember(group, &vote, ballots));
+            }
+            Action::Guard(addresses) => self.guard(now, &addresses, node, scratch),
+            Action::Gate { group, until } => {
+                if let Some(deadlines) = &self.deadlines {
+                    deadlines.set(group, until);
+                }
+            }
+            Action::Settled(digest) => {
+                // What is lost here makes the next start wait for everybody once more.
+                let _ = self
+                    .outbox
+                    .try_send(Output::Settled { digest, vote: node.config().lease.vote });
+            }
+            Action::Note(told) => self.tell(told),
+            Action::Reloaded(changes) => {
+                if let Some(to) = self.reloads.pop_front() {
+                    // Whoever asked may have gone.
+                    let _ = to.send(changes);
+                }
+            }
+            Action::Exit { left } => {
+                self.exit = true;
+                // The channel closes behind it: a lost word is not missed.
+                let _ = self.outbox.try_send(Output::Exit { left });
+            }
+        }
+    }
+
+    fn with_voters(&mut self, act: impl FnOnce(&mut Voters, Option<&mut Ballots>)) {
+        if let Some(voters) = &mut self.voters {
+            act(voters, self.ballots.as_mut());
+        }
+    }
+
+    /// Has the gate guard these addresses before any of them is asked for.
+    fn guard(
+        &mut self,
+        now: Instant,
+        addresses: &BTreeMap<IpAddr, u16>,
+        node: &mut Node,
+        scratch: &mut Scratch,
+    ) {
+        let Some(deadlines) = &mut self.deadlines else { return };
+        let slots = deadlines.assign(addresses, |id| node.group_name(id));
+        if self.worker.guard(slots).is_err() {
+            let why = "the kernel worker does not keep up".into();
+            node.step(now, Event::Gate(Err(why)), &mut scratch.actions);
+        }
+    }
+
+    /// Sends the adverts collected, in order; those of one interface go together.
+    fn flush(&mut self, adverts: &mut Adverts) {
+        let mut rest = adverts.to.as_slice();
+        while let Some((index, ..)) = rest.first() {
+            let run = rest.iter().take_while(|(i, ..)| i == index).count();
+            let (batch, after) = rest.split_at(run);
+            if let Some(port) = self.ports.get(index) {
+                let batch: Vec<_> = batch
+                    .iter()
+                    .map(|(_, dst, range)| (*dst, &adverts.bytes[range.clone()]))
+                    .collect();
+                // A lost advert is a lost packet: the next one is due soon.
+                let _ = port.send_adverts(&batch);
+            }
+            rest = after;
+        }
+        adverts.to.clear();
+        adverts.bytes.clear();
+    }
+
+    fn announce(&mut self, ifindex: IfIndex, ip: IpAddr, node: &Node) {
+        let Some(mac) = node.mac(ifindex) else { return };
+        // A lost announcement is repeated by its schedule.
+        let _ = match ip {
+            IpAddr::V4(ip) => self.announcer.send(ifindex, &announce::gratuitous_arp(mac, ip)),
+            // A load balancer host is a host: it does not claim to be a router.
+            IpAddr::V6(ip) => {
+                self.announcer.send(ifindex, &announce::unsolicited_na(mac, ip, false))
+            }
+        };
+    }
+
+    fn probe(
+        &mut self,
+        ifindex: IfIndex,
+        source: IpAddr,
+        target: IpAddr,
+        mac: Option<Mac>,
+        node: &Node,
+    ) {
+        let Some(own) = node.mac(ifindex) else { return };
+        // A lost probe is an unanswered one.
+        let _ = match (source, target) {
+            (IpAddr::V4(source), IpAddr::V4(target)) => {
+                self.announcer.send(ifindex, &announce::arp_probe(own, source, target, mac))
+            }
+            (IpAddr::V6(source), IpAddr::V6(target)) => {
+                let frame = announce::neighbour_solicitation(own, source, target, mac);
+                self.announcer.send(ifindex, &frame)
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => Ok(()),
+        };
+    }
+
+    pub(super) fn tell(&mut self, mut note: Note) {
+        if self.lost_notes > 0 {
+            note.text =
+                format!("{} ({} notes before this one were lost)", note.text, self.lost_notes);
+        }
+        match self.outbox.try_send(Output::Note(note)) {
+            Ok(()) => self.lost_notes = 0,
+            Err(_) => self.lost_notes += 1,
+        }
+    }
+}

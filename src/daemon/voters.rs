@@ -1,0 +1,182 @@
+//! The other voters, as the core thread reaches them: what is told to one in a step goes together,
+//! sealed, over every path.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
+
+use crate::config::{Config, Member};
+use crate::core::event::Event;
+use crate::core::lease::Vote;
+use crate::io::ballots::Ballots;
+use crate::io::clock;
+use crate::io::peer::{PeerSocket, Received};
+use crate::io::port::Buffers;
+use crate::types::{Incarnation, Instant, VoterIx};
+use crate::wire::peer::{Channel, Datagram, Dropped, Entry, Head, Keyring, Opened};
+
+/// The channel to the other voters, and the votes given to them.
+#[derive(Debug)]
+pub(super) struct Voters {
+    channel: Channel,
+    socket: PeerSocket,
+    queued: Vec<Queue>,
+    /// The groups by their places.
+    groups: Vec<String>,
+    dropped: [u64; Dropped::ALL.len()],
+    sealed: Vec<u8>,
+    answers: Vec<Datagram>,
+}
+
+/// What is to be told to one voter.
+#[derive(Clone, Debug, Default)]
+struct Queue {
+    entries: Vec<Entry>,
+    beat: bool,
+}
+
+impl Voters {
+    /// Opens the channel of `me`. `run` is random.
+    ///
+    /// # Errors
+    /// No sockets.
+    pub(super) fn open(
+        config: &Config,
+        me: Member,
+        keys: Keyring,
+        run: Incarnation,
+    ) -> io::Result<Self> {
+        let me = config.voter_ix(me);
+        let at = |ip| SocketAddr::new(ip, config.port);
+        let paths: Vec<Vec<_>> = config.voters().map(|v| v.addresses().map(at).collect()).collect();
+        let count = paths.len();
+        let own = paths.get(me.index()).cloned().unwrap_or_default();
+        let socket = PeerSocket::open(&own, paths).map_err(io::Error::other)?;
+        Ok(Self {
+            channel: Channel::new(me, &config.cluster, keys, run, count),
+            socket,
+            queued: vec![Queue::default(); count],
+            groups: groups(config),
+            dropped: [0; Dropped::ALL.len()],
+            sealed: Vec::new(),
+            answers: Vec::new(),
+        })
+    }
+
+    /// From now on with these keys.
+    pub(super) fn set_keys(&mut self, keys: Keyring) {
+        self.channel.set_keys(keys);
+    }
+
+    /// The groups of another configuration, whose voters are the same.
+    pub(super) fn set_groups(&mut self, config: &Config) {
+        self.groups = groups(config);
+    }
+
+    /// What to wait for.
+    pub(super) fn fds(&self) -> impl Iterator<Item = (usize, BorrowedFd<'_>)> {
+        self.socket.fds()
+    }
+
+    pub(super) fn tell(&mut self, to: VoterIx, entry: Entry) {
+        if let Some(queue) = self.queued.get_mut(to.index()) {
+            queue.entries.push(entry);
+        }
+    }
+
+    pub(super) fn beat(&mut self, to: VoterIx) {
+        if let Some(queue) = self.queued.get_mut(to.index()) {
+            queue.beat = true;
+        }
+    }
+
+    /// Writes down a vote before it is told.
+    pub(super) fn remember(&self, place: u16, vote: &Vote, ballots: Option<&mut Ballots>) {
+        if let (Some(name), Some(ballots)) = (self.groups.get(usize::from(place)), ballots) {
+            // A group without a record is one that a later run finds nothing about: forgotten.
+            let _ = ballots.write(name, vote);
+        }
+    }
+
+    /// Sends what was told since the last call.
+    pub(super) fn flush(&mut self, head: impl Fn() -> Option<Head>) {
+        if !self.queued.iter().any(|q| q.beat || !q.entries.is_empty()) {
+            return;
+        }
+        let Some(head) = head() else { return };
+        let Self { channel, socket, queued, sealed, .. } = self;
+        for (to, queue) in (0..).map(VoterIx).zip(queued) {
+            let mut rest = queue.entries.as_slice();
+            let mut due = queue.beat || !rest.is_empty();
+            while std::mem::take(&mut due) {
+                sealed.clear();
+                // Nothing is sent to a voter that there is no session with.
+                let Some(count) = channel.seal(to, &head, rest, sealed) else { break };
+                // A lost datagram is repeated by the next renewal.
+                let _ = socket.send(&[(to, sealed.as_slice())]);
+                rest = rest.get(count.max(1)..).unwrap_or_default();
+                due = !rest.is_empty();
+            }
+            queue.entries.clear();
+            queue.beat = false;
+        }
+    }
+
+    /// Hears what came over a path, `budget` datagrams at most; says how many there were. The
+    /// moment handed on was read after they were received.
+    pub(super) fn receive(
+        &mut self,
+        path: usize,
+        (buffers, budget): (&mut Buffers, usize),
+        each: &mut dyn FnMut(Instant, Event<'static>),
+    ) -> usize {
+        let Self { channel, socket, dropped, answers, .. } = self;
+        let taken = socket.receive(path, buffers, budget, &mut |received| {
+            let Received { path, bytes, .. } = received;
+            let now = clock::now();
+            match channel.open(now, path, bytes, answers) {
+                Ok(Opened::Data { from, message }) => each(now, Event::Peer(from, message)),
+                Ok(Opened::Up { from, .. }) => each(now, Event::PeerUp(from)),
+                Ok(Opened::Twin { from }) => each(now, Event::PeerTwin(from)),
+                Ok(Opened::Control) => {}
+                Err(why) => {
+                    let ix = Dropped::ALL.iter().position(|d| *d == why).unwrap_or(0);
+                    dropped[ix] += 1;
+                }
+            }
+        });
+        self.answer();
+        taken.unwrap_or(0)
+    }
+
+    /// When [`tick`](Self::tick) has something to do.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.channel.deadline()
+    }
+
+    /// Greets those that are due to be greeted.
+    pub(super) fn tick(&mut self, now: Instant) {
+        self.channel.tick(now, &mut self.answers);
+        self.answer();
+    }
+
+    fn answer(&mut self) {
+        for Datagram { to, bytes } in self.answers.drain(..) {
+            // A lost greeting is repeated.
+            let _ = self.socket.send(&[(to, bytes.as_slice())]);
+        }
+    }
+
+    /// What was dropped, by reason.
+    pub(super) fn dropped(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let counters = self.socket.counters();
+        let socket = [("too-long", counters.malformed), ("stranger", counters.foreign)];
+        let full = [("buffer-overflows", counters.overflow)];
+        let sealed = Dropped::ALL.iter().zip(self.dropped).map(|(why, n)| (why.name(), n));
+        sealed.chain(socket).chain(full)
+    }
+}
+
+fn groups(config: &Config) -> Vec<String> {
+    config.groups.iter().map(|g| g.name.clone()).collect()
+}
