@@ -1,7 +1,8 @@
 //! One file for each outside world. IMPURE, and without decisions.
 //!
-//! The core thread may use [`clock`], [`wake`] and an open [`port`], which never wait. Whatever
-//! may wait for the kernel's network lock is done by the threads of [`worker`] and [`netlink`].
+//! The core thread may use [`clock`], [`wake`], [`peer`] and an open [`port`], which never wait.
+//! Whatever may wait for the kernel's network lock is done by the threads of [`worker`] and
+//! [`netlink`].
 
 pub mod clock;
 pub mod events;
@@ -9,6 +10,7 @@ pub mod log;
 pub mod netlink;
 pub mod notify;
 pub mod packet;
+pub mod peer;
 pub mod port;
 pub mod proxy;
 pub mod realtime;

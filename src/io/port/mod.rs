@@ -5,9 +5,10 @@
 
 mod datagram;
 mod open;
-mod raw;
+pub(in crate::io) mod raw;
 
 pub use open::OpenError;
+pub(in crate::io) use open::{TOS, room_and_rank};
 pub use raw::Buffers;
 
 use std::io;
@@ -301,7 +302,7 @@ fn meta_v6(datagram: &Datagram<'_>, control: &Control) -> Option<Meta> {
 }
 
 /// Sends `batch` in as few calls as it takes, passing over what fails.
-fn send_all(
+pub(in crate::io) fn send_all(
     socket: &Socket,
     control: &[u8],
     mut batch: &[(socket2::SockAddr, &[u8])],

@@ -17,7 +17,7 @@ const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
 const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12);
 
 /// DSCP CS6, network control; the traffic class of IPv6.
-const TOS: u32 = 0xc0;
+pub(in crate::io) const TOS: u32 = 0xc0;
 /// The highest queueing priority that needs no privilege; `pfifo_fast` sends it first.
 const QUEUE: u32 = 6;
 const RECEIVE_BUFFER: usize = 1 << 20;
@@ -110,7 +110,7 @@ fn new_packet() -> io::Result<Socket> {
 }
 
 /// After `IP_TOS`, which sets a priority of its own.
-fn room_and_rank(socket: &Socket) -> io::Result<()> {
+pub(in crate::io) fn room_and_rank(socket: &Socket) -> io::Result<()> {
     socket.set_priority(QUEUE)?;
     setsockopt(socket, sockopt::RxqOvfl, &1)?;
     if setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {

@@ -1,4 +1,4 @@
-//! The system calls on raw and packet sockets: many datagrams at a time.
+//! The system calls on raw, packet and datagram sockets: many datagrams at a time.
 //!
 //! Own calls rather than nix's, whose `sendmmsg` cannot tell how many were sent without reading
 //! addresses nobody wrote, and whose `recvmmsg` loses control messages from its second use on.
@@ -10,10 +10,12 @@
 )]
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use socket2::SockAddr;
+
+use crate::types::Family;
 
 /// The longest payload of an advert is 4088 bytes (255 IPv6 addresses) and 28 of authentication.
 const SLOT: usize = 4608;
@@ -40,7 +42,7 @@ struct Slot {
 
 impl Buffers {
     /// The most datagrams received at a time.
-    pub(super) const SLOTS: usize = SLOTS;
+    pub(in crate::io) const SLOTS: usize = SLOTS;
 }
 
 impl Default for Buffers {
@@ -60,16 +62,16 @@ impl Default for Buffers {
 
 /// A datagram as received, with all the kernel told about it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Datagram<'a> {
-    pub(super) bytes: &'a [u8],
+pub(in crate::io) struct Datagram<'a> {
+    pub(in crate::io) bytes: &'a [u8],
     /// It was longer, or the kernel would have had more to tell.
-    pub(super) truncated: bool,
-    pub(super) name: &'a [u8],
-    pub(super) control: &'a [u8],
+    pub(in crate::io) truncated: bool,
+    pub(in crate::io) name: &'a [u8],
+    pub(in crate::io) control: &'a [u8],
 }
 
 /// Receives up to `want` datagrams, and returns those that are there.
-pub(super) fn receive<'a>(
+pub(in crate::io) fn receive<'a>(
     fd: BorrowedFd<'_>,
     buffers: &'a mut Buffers,
     want: usize,
@@ -199,20 +201,20 @@ pub(super) fn packet_info(source: IpAddr, ifindex: u32) -> Vec<u8> {
 
 /// What the control messages of a datagram say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Control {
+pub(in crate::io) struct Control {
     /// The receiving interface.
-    pub(super) ifindex: Option<u32>,
+    pub(in crate::io) ifindex: Option<u32>,
     /// Where an IPv6 datagram was sent to.
-    pub(super) destination: Option<Ipv6Addr>,
+    pub(in crate::io) destination: Option<Ipv6Addr>,
     /// Hops an IPv6 datagram had left.
-    pub(super) hops: Option<u8>,
+    pub(in crate::io) hops: Option<u8>,
     /// How many datagrams the socket had no room for, in its life.
-    pub(super) dropped: Option<u32>,
+    pub(in crate::io) dropped: Option<u32>,
 }
 
 impl Control {
     /// Reads `bytes` until a message cannot be.
-    pub(super) fn read(mut bytes: &[u8]) -> Self {
+    pub(in crate::io) fn read(mut bytes: &[u8]) -> Self {
         let mut all = Self::default();
         while let Some((length, rest)) = bytes.split_first_chunk() {
             let length = usize::from_ne_bytes(*length);
@@ -243,6 +245,33 @@ impl Control {
             _ => {}
         }
     }
+}
+
+/// The kernel tries to find out how long datagrams may be, and cuts those that are longer.
+///
+/// Its default, but hosts can have another one, with which a path that carries less than the
+/// interface carries none of them.
+pub(in crate::io) fn discover_mtu(socket: &impl AsFd, family: Family) -> io::Result<()> {
+    let (level, name, value) = match family {
+        Family::V4 => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_WANT),
+        Family::V6 => (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_WANT),
+    };
+    // SAFETY: the pointer is valid for the call, and the length is that of what it points to.
+    let set = unsafe {
+        let length = size_of::<libc::c_int>() as libc::socklen_t;
+        let value: *const libc::c_int = &raw const value;
+        libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, value.cast(), length)
+    };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The address in a `struct sockaddr_in` or `sockaddr_in6`.
+pub(in crate::io) fn source(name: &[u8]) -> Option<IpAddr> {
+    if is_family(name, libc::AF_INET) {
+        let address = name.get(4..)?.first_chunk::<4>()?;
+        return Some(Ipv4Addr::from(*address).into());
+    }
+    source_v6(name).map(Into::into)
 }
 
 /// The address in a `struct sockaddr_in6`.
@@ -306,6 +335,7 @@ mod tests {
             }
             Control::read(&all);
             source_v6(&bytes);
+            source(&bytes);
             packet_ifindex(&bytes);
         }
     }
