@@ -14,5 +14,6 @@ pub mod peer;
 pub mod port;
 pub mod proxy;
 pub mod realtime;
+pub mod secret;
 pub mod wake;
 pub mod worker;
