@@ -144,7 +144,9 @@ impl Net {
             Ok(event) => self.events.push((self.now, ix, event.clone())),
             Err(dropped) => *self.dropped.entry((ix, *dropped)).or_default() += 1,
         }
-        out.into_iter().for_each(|datagram| self.fly(datagram));
+        for datagram in out {
+            self.fly(datagram);
+        }
         opened
     }
 
@@ -162,7 +164,9 @@ impl Net {
                 node.tick(now, &mut out);
                 assert!(node.deadline().is_none_or(|due| due > now), "what is done is not due");
             }
-            out.into_iter().for_each(|datagram| self.fly(datagram));
+            for datagram in out {
+                self.fly(datagram);
+            }
             while let Some(at) = self.flying.iter().position(|flight| flight.at <= now) {
                 let Flight { to, path, bytes, .. } = self.flying.remove(at);
                 let _ = self.hear(to, path, &bytes);
@@ -239,7 +243,9 @@ fn a_session_takes_one_round_trip_and_data_goes_with_it() {
         let start = net.now;
         let mut out = Vec::new();
         net.nodes[0].tick(start, &mut out);
-        out.drain(..).for_each(|datagram| net.fly(datagram));
+        for datagram in out.drain(..) {
+            net.fly(datagram);
+        }
         if !both {
             // The other one greeted long ago.
             net.nodes[1].tick(start, &mut out);
