@@ -197,6 +197,12 @@ pub enum Command {
     Check(CheckArgs),
     /// Have vipd read its configuration again; a bad file changes nothing
     Reload,
+    /// Make a key for what vipd tells the other hosts
+    ///
+    /// Without FILE it is printed; with FILE a file is made that its owner alone can read. All
+    /// hosts need the same file. To change the key: add a new one on top of the file of each
+    /// host, one after the other, and reload; then take the old line out of each, and reload.
+    Keygen(KeygenArgs),
     /// Print the JSON schema of the configuration file, for editors
     Schema,
     /// Print a completion script, e.g. `vipctl completions bash > /etc/bash_completion.d/vipctl`
@@ -260,6 +266,16 @@ pub struct CheckArgs {
     /// Warnings are errors
     #[arg(long)]
     pub strict: bool,
+}
+
+/// `vipctl keygen`.
+#[derive(Clone, Debug, Args)]
+pub struct KeygenArgs {
+    /// File to make; one that is there is never overwritten
+    pub file: Option<PathBuf>,
+    /// Put the key on top of those in FILE, whose owner and mode stay
+    #[arg(long, requires = "file")]
+    pub add: bool,
 }
 
 /// Either program.
@@ -392,7 +408,7 @@ mod tests {
         let pages = man_pages().unwrap();
         let names: Vec<_> = pages.iter().map(|(n, _)| n.as_str()).collect();
         assert_eq!(names[..3], ["vipctl.8", "vipd.8", "vipctl-status.8"]);
-        assert_eq!(names.len(), 9);
+        assert_eq!(names.len(), 10);
         for (name, text) in &pages {
             let text = String::from_utf8(text.clone()).unwrap();
             assert!(text.contains(".SH \"EXIT STATUS\"\n.TP\n\\fB0\\fR\n"), "{name}: {text}");

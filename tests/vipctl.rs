@@ -4,7 +4,7 @@
 
 mod fake;
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 use vipd::api::{ReloadError, ReloadReport, Unavailable};
+use vipd::io::secret;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -230,6 +231,85 @@ async fn usage_errors_are_two() {
     let (code, out, _) = run(&daemon, &["--help"]).await;
     assert_eq!(code, 0);
     assert!(out.contains("Exit status:"), "{out}");
+}
+
+fn mode(path: &std::path::Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[tokio::test]
+async fn a_key_is_printed_or_put_into_a_file_of_its_owner() {
+    let daemon = Daemon::start("keygen");
+    let (code, key, err) = run(&daemon, &["keygen"]).await;
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(key.len() == 65 && key.trim_end().bytes().all(|b| b.is_ascii_hexdigit()), "{key}");
+    let (_, other, _) = run(&daemon, &["keygen"]).await;
+    assert_ne!(key, other);
+
+    let file = daemon.dir.join("secret");
+    let path = file.to_str().unwrap();
+    let (code, out, err) = run(&daemon, &["keygen", path]).await;
+    assert_eq!((code, err.as_str(), mode(&file)), (0, "", 0o600));
+    let first = secret::read(&file).unwrap();
+    let id = first.keys.ids().next().unwrap();
+    assert_eq!(out, format!("{path}: key {id}\n"));
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(text.len(), 65);
+    assert!(!out.contains(&text[..8]) && !first.is_public);
+
+    let (code, out, err) = run(&daemon, &["keygen", path]).await;
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("is there already; --add puts"), "{err}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    let (code, _, err) = run(&daemon, &["keygen", "/nonexistent/secret"]).await;
+    assert_eq!(code, 1);
+    assert!(err.starts_with("vipctl: /nonexistent/secret: No such file"), "{err}");
+    let (code, _, _) = run(&daemon, &["keygen", "--add"]).await;
+    assert_eq!(code, 2);
+}
+
+#[tokio::test]
+async fn a_key_is_put_on_top_and_the_file_stays_what_it_was() {
+    let daemon = Daemon::start("keygen-add");
+    let (file, link) = (daemon.dir.join("secret"), daemon.dir.join("link"));
+    let path = link.to_str().unwrap();
+    std::os::unix::fs::symlink("secret", &link).unwrap();
+    let (code, _, err) = run(&daemon, &["keygen", path, "--add"]).await;
+    assert_eq!(code, 1);
+    assert!(err.contains("No such file"), "{err}");
+
+    let old = "# of old\n000102030405060708090a0b0c0d0e0f # no line end";
+    std::fs::write(&file, old).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(secret::read(&file).unwrap().is_public);
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let is_root = nix::unistd::geteuid().is_root();
+    if is_root {
+        std::os::unix::fs::chown(&file, Some(65534), Some(65533)).unwrap();
+    }
+    for count in 2..=8 {
+        let (code, out, err) = run(&daemon, &["keygen", path, "--add"]).await;
+        assert_eq!((code, err.as_str()), (0, ""));
+        let ids: Vec<_> = secret::read(&file).unwrap().keys.ids().collect();
+        assert_eq!(ids.len(), count);
+        assert_eq!(out, format!("{path}: key {}\n", ids[0]));
+    }
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.ends_with(&format!("\n{old}")), "{text}");
+    let about = std::fs::metadata(&file).unwrap();
+    assert!(!is_root || (about.uid(), about.gid()) == (65534, 65533));
+    assert!(mode(&file) == 0o640 && link.is_symlink());
+
+    let (code, _, err) = run(&daemon, &["keygen", path, "--add"]).await;
+    assert_eq!(code, 1);
+    assert!(err.contains("line 10: there are more than 8 keys"), "{err}");
+    std::fs::write(&file, "oops").unwrap();
+    let (code, _, err) = run(&daemon, &["keygen", path, "--add"]).await;
+    assert_eq!(code, 1);
+    assert!(err.contains("line 1: a key is an even number of hexadecimal digits"), "{err}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "oops");
+    let left = std::fs::read_dir(&daemon.dir).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(left.into_iter().all(|name| !name.to_string_lossy().starts_with('.')));
 }
 
 #[tokio::test]

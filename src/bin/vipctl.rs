@@ -10,10 +10,13 @@ use jiff::Zoned;
 use serde::Serialize;
 use vipd::api::client::{Client, ClientError};
 use vipd::api::view::{self, View};
-use vipd::cli::{self, CheckArgs, Command, Common, EventsArgs, StatusArgs, Vipctl, When, exit};
+use vipd::cli::{
+    self, CheckArgs, Command, Common, EventsArgs, KeygenArgs, StatusArgs, Vipctl, When, exit,
+};
 use vipd::config;
 use vipd::core::status::Status;
 use vipd::io::events::{CAPACITY, Page, Want};
+use vipd::io::secret::{self, SecretError};
 
 /// Columns where there is no terminal to ask.
 const WIDTH: usize = 100;
@@ -48,6 +51,8 @@ enum Failure {
     Output(io::Error),
     #[error(transparent)]
     Client(#[from] ClientError),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     #[error("{0}")]
     Other(String),
 }
@@ -56,7 +61,7 @@ impl Failure {
     fn exit_status(&self) -> u8 {
         match self {
             Self::Client(e) if !e.is_refusal() => exit::UNREACHABLE,
-            Self::Client(_) | Self::Output(_) | Self::Other(_) => exit::FAILED,
+            Self::Client(_) | Self::Secret(_) | Self::Output(_) | Self::Other(_) => exit::FAILED,
         }
     }
 }
@@ -68,6 +73,7 @@ fn run(args: &Vipctl) -> Result<u8, Failure> {
         Command::Events(args) => on_runtime(events(common, args)),
         Command::Reload => on_runtime(reload(common)),
         Command::Check(args) => check(common, args),
+        Command::Keygen(args) => keygen(args),
         Command::Schema => print(config::schema().as_bytes()).map(|()| exit::OK),
         Command::Completions { shell, program } => {
             print(&cli::completions(*shell, *program)).map(|()| exit::OK)
@@ -268,6 +274,14 @@ fn check(common: &Common, args: &CheckArgs) -> Result<u8, Failure> {
         config.find(node).map_err(|e| Failure::Other(e.to_string()))?;
     }
     Ok(if args.strict && !found.is_empty() { exit::FAILED } else { exit::OK })
+}
+
+fn keygen(args: &KeygenArgs) -> Result<u8, Failure> {
+    let Some(file) = &args.file else {
+        return print(secret::new_key()?.as_bytes()).map(|()| exit::OK);
+    };
+    let id = if args.add { secret::add(file)? } else { secret::create(file)? };
+    print(format!("{}: key {id}\n", file.display()).as_bytes()).map(|()| exit::OK)
 }
 
 fn man(dir: Option<&Path>) -> Result<u8, Failure> {

@@ -1,7 +1,8 @@
 //! One file for each outside world. IMPURE, and without decisions.
 //!
-//! The core thread may use [`clock`], [`wake`] and an open [`port`], which never wait. Whatever
-//! may wait for the kernel's network lock is done by the threads of [`worker`] and [`netlink`].
+//! The core thread may use [`clock`], [`wake`], [`peer`] and an open [`port`], which never wait.
+//! Whatever may wait for the kernel's network lock is done by the threads of [`worker`] and
+//! [`netlink`].
 
 pub mod ballots;
 pub mod clock;
@@ -16,5 +17,6 @@ pub mod proxy;
 pub mod random;
 pub mod realtime;
 pub mod record;
+pub mod secret;
 pub mod wake;
 pub mod worker;

@@ -524,7 +524,7 @@ mod tests {
     #[test]
     fn a_time_is_rounded_up_and_has_a_longest() {
         assert_eq!(micros(Duration::from_nanos(1)), 1_u32.to_be_bytes());
-        assert_eq!(micros(Duration::from_nanos(1_000)), 1_u32.to_be_bytes());
+        assert_eq!(micros(Duration::from_nanos(1_001)), 2_u32.to_be_bytes());
         assert_eq!(micros(MAX_TIME), u32::MAX.to_be_bytes());
         assert_eq!(micros(Duration::MAX), u32::MAX.to_be_bytes());
     }

@@ -45,6 +45,8 @@ const PROVOKED: (u32, Duration) = (3, Duration::from_millis(100));
 
 /// Runs of a peer that are remembered.
 const RUNS: usize = 8;
+/// Sessions with its run that are kept.
+const SESSIONS: usize = 4;
 /// Paths to a peer that are told apart.
 pub(super) const PATHS: usize = 8;
 
@@ -102,10 +104,10 @@ pub(super) struct Link {
     run: Option<Incarnation>,
     /// Others too, the one heard of last at the end.
     runs: Vec<Known>,
-    current: Option<Session>,
-    /// Of the same run, until the other end is known to have the current one.
-    previous: Option<Session>,
-    /// The current session is to be replaced: our keys changed.
+    /// With the run in session, the newest at the end. Several: one that the other end has not
+    /// confirmed may never be, and what was sent in an older one is still on its way.
+    sessions: Vec<Session>,
+    /// The peer does not know our keys.
     is_stale: bool,
     /// Until when its name is taken to be used twice.
     twin_until: Option<Instant>,
@@ -127,8 +129,7 @@ impl Link {
             greeted: 0,
             run: None,
             runs: Vec::with_capacity(RUNS),
-            current: None,
-            previous: None,
+            sessions: Vec::with_capacity(SESSIONS + 1),
             is_stale: false,
             twin_until: None,
             due: Instant::BOOT,
@@ -150,15 +151,7 @@ impl Link {
             to_them: key.greeting(&me.cluster, me.voter, self.peer),
         };
         self.seals = me.keys.keys().iter().map(seals).collect();
-        for session in [&mut self.current, &mut self.previous] {
-            let goes_on = session.as_mut().is_some_and(|s| s.set_keys(&me.keys, &me.cluster));
-            if !goes_on {
-                *session = None;
-            }
-        }
-        if self.current.is_none() {
-            self.current = self.previous.take();
-        }
+        self.sessions.retain_mut(|session| session.set_keys(&me.keys, &me.cluster));
         // The peer learns in a handshake which keys there are now; not in one that is on its way
         // with those there were.
         self.challenge = None;
@@ -169,7 +162,7 @@ impl Link {
 
     /// Which run proved to live last, if there is a session with it and nobody else has its name.
     pub(super) fn run(&self) -> Option<Incarnation> {
-        if self.twin_until.is_some() { None } else { self.current.as_ref().map(|s| s.theirs.run) }
+        if self.twin_until.is_some() { None } else { self.sessions.last().map(|s| s.theirs.run) }
     }
 
     /// When something authentic last came over `path`.
@@ -187,13 +180,14 @@ impl Link {
         if self.twin_until.is_some_and(|until| until <= now) {
             // Whoever is left has to prove it, and is then told about.
             self.twin_until = None;
-            (self.run, self.current, self.previous) = (None, None, None);
+            self.run = None;
+            self.sessions.clear();
             (self.due, self.pause) = (now, FIRST_PAUSE);
         }
         if self.due > now {
             return;
         }
-        let is_well = self.current.as_ref().is_some_and(|session| session.is_confirmed);
+        let is_well = self.sessions.last().is_some_and(|session| session.is_confirmed);
         if is_well && !self.is_stale && now.since(self.heard) < SILENCE {
             self.due = self.heard + SILENCE;
         } else {
@@ -203,16 +197,25 @@ impl Link {
         }
     }
 
-    /// The session to send in: the current one, as soon as the other end can read it.
+    /// The session to send in: the newest that the other end is known to have; before there is
+    /// one, the newest.
     pub(super) fn outgoing(&mut self) -> Option<&mut Session> {
         if self.twin_until.is_some() {
             return None;
         }
-        let is_confirmed = self.current.as_ref()?.is_confirmed;
-        if is_confirmed || self.previous.is_none() {
-            self.current.as_mut()
-        } else {
-            self.previous.as_mut()
+        let confirmed = self.sessions.iter().rposition(|session| session.is_confirmed);
+        let at = confirmed.or_else(|| self.sessions.len().checked_sub(1))?;
+        self.sessions.get_mut(at)
+    }
+
+    /// The other end has the session at `at`. That the newest is fine calms down.
+    fn confirm(&mut self, now: Instant, at: usize) {
+        let is_newest = at + 1 == self.sessions.len();
+        if let Some(session) = self.sessions.get_mut(at).filter(|session| !session.is_confirmed) {
+            session.is_confirmed = true;
+            if is_newest {
+                (self.due, self.pause) = (now + SILENCE, FIRST_PAUSE);
+            }
         }
     }
 
@@ -260,19 +263,16 @@ impl Link {
         header: &Header,
         datagram: &[u8],
     ) -> Result<Opened, Dropped> {
-        let sessions = [&mut self.current, &mut self.previous];
-        let session = sessions.into_iter().flatten().find(|session| session.is_of(header));
-        let session = session.ok_or(Dropped::NoSession)?;
+        let at = self.sessions.iter().position(|session| session.is_of(header));
+        let at = at.ok_or(Dropped::NoSession)?;
+        let session = self.sessions.get_mut(at).ok_or(Dropped::NoSession)?;
         let body = session.body(header, datagram)?;
         if let Some(last) = self.paths.get_mut(path) {
             *last = Some(now);
         }
         session.note(header.counter)?;
         self.heard = now;
-        if !session.is_confirmed {
-            session.is_confirmed = true;
-            (self.due, self.pause) = (now + SILENCE, FIRST_PAUSE);
-        }
+        self.confirm(now, at);
         if self.twin_until.is_some() {
             return Err(Dropped::Twin);
         }
@@ -306,7 +306,7 @@ impl Link {
         }
         self.known(greeting.run).greeted = header.counter;
         // Where we have the session already, our last answer was lost: the same once more.
-        let same = self.current.as_ref().filter(|session| {
+        let same = self.sessions.iter().find(|session| {
             (session.theirs.run, session.theirs.nonce) == (greeting.run, greeting.nonce)
         });
         let nonce = match same {
@@ -330,13 +330,11 @@ impl Link {
         let Greeting { run, nonce, keys, .. } = greeting;
         let mine = End { voter: me.voter, run: me.run, nonce: echo.nonce };
         let theirs = End { voter: self.peer, run, nonce };
-        if let Some(session) = &mut self.current
-            && (session.mine, session.theirs) == (mine, theirs)
-        {
+        let same = |session: &Session| (session.mine, session.theirs) == (mine, theirs);
+        if let Some(at) = self.sessions.iter().position(same) {
             // The last answer comes from one who has the session.
-            if echo.is_last && !session.is_confirmed {
-                session.is_confirmed = true;
-                (self.due, self.pause) = (now + SILENCE, FIRST_PAUSE);
+            if echo.is_last {
+                self.confirm(now, at);
             }
             return Ok(Opened::Control);
         }
@@ -368,18 +366,21 @@ impl Link {
     fn establish(&mut self, now: Instant, mut session: Session, is_confirmed: bool) -> Opened {
         let run = session.theirs.run;
         let is_other = self.run.is_some_and(|last| last != run);
-        let was_up = self.current.is_some();
+        let was_up = !self.sessions.is_empty();
         if let Some(last) = self.run.filter(|_| is_other) {
             self.known(last).is_superseded = true;
         }
         let is_revenant = std::mem::take(&mut self.known(run).is_superseded);
         self.run = Some(run);
         session.is_confirmed = is_confirmed;
-        let replaced = self.current.replace(session);
         if is_other {
-            self.previous = None;
-        } else if let Some(replaced) = replaced.filter(|s| s.is_confirmed) {
-            self.previous = Some(replaced);
+            self.sessions.clear();
+        }
+        self.sessions.push(session);
+        if self.sessions.len() > SESSIONS {
+            // The oldest, but the one to send in stays.
+            let used = self.sessions.iter().rposition(|session| session.is_confirmed);
+            self.sessions.remove(usize::from(used == Some(0)));
         }
         self.is_stale = false;
         if is_confirmed {
@@ -466,8 +467,8 @@ impl Link {
     fn ready(&mut self, me: &Me, out: &mut Vec<Datagram>) {
         let mut bytes = Vec::with_capacity(64);
         let sealed = self
-            .current
-            .as_mut()
+            .sessions
+            .last_mut()
             .and_then(|session| session.seal(Kind::Ready, &me.cluster, &mut bytes, |_| Some(())));
         if sealed.is_some() {
             out.push(Datagram { to: self.peer, bytes });

@@ -165,7 +165,7 @@ pub enum Dropped {
     NotForUs,
     /// From nobody in the configuration.
     NotAVoter,
-    /// Sealed with a key that we do not have, or that the peer did not say it has.
+    /// Sealed with a key that we do not have.
     UnknownKey,
     /// Changed on its way, or forged.
     BadTag,

@@ -4,7 +4,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Dropped;
 use super::datagram::{self, Header, Kind};
-use super::keys::{Cluster, End, KeyId, Keyring, Seal};
+use super::keys::{Cluster, End, Key, KeyId, Keyring, Seal};
 
 /// How far back a datagram may be late, in datagrams of its session.
 const WINDOW: u64 = 1024;
@@ -22,7 +22,7 @@ pub(super) struct Session {
     pub(super) is_confirmed: bool,
     /// Which keys the other end has.
     their_keys: Vec<KeyId>,
-    /// Those that both have, our newest first.
+    /// All of ours, newest first: the other end may have one without our knowing that yet.
     keys: Vec<Pair>,
     id_in: u32,
     id_out: u32,
@@ -59,18 +59,20 @@ impl Session {
         session.set_keys(ring, cluster).then_some(session)
     }
 
-    /// From now on with the keys of `ring`; false if the other end has none of them.
+    /// From now on with the keys of `ring`; false if the other end is known to have none of them.
     pub(super) fn set_keys(&mut self, ring: &Keyring, cluster: &Cluster) -> bool {
-        let Self { mine, theirs, their_keys, .. } = self;
-        let common = ring.keys().iter().filter(|key| their_keys.contains(&key.id));
-        self.keys = common
-            .map(|key| Pair {
-                key: key.id,
-                from_them: key.session(cluster, theirs, mine),
-                to_them: key.session(cluster, mine, theirs),
-            })
-            .collect();
-        !self.keys.is_empty()
+        let pair = |key: &Key| Pair {
+            key: key.id,
+            from_them: key.session(cluster, &self.theirs, &self.mine),
+            to_them: key.session(cluster, &self.mine, &self.theirs),
+        };
+        self.keys = ring.keys().iter().map(pair).collect();
+        self.common().is_some()
+    }
+
+    /// Our newest key that the other end is known to have.
+    fn common(&self) -> Option<&Pair> {
+        self.keys.iter().find(|pair| self.their_keys.contains(&pair.key))
     }
 
     /// Whether a datagram says that it is of this session.
@@ -105,8 +107,8 @@ impl Session {
         out: &mut Vec<u8>,
         write: impl FnOnce(&mut Vec<u8>) -> Option<T>,
     ) -> Option<T> {
-        let pair = self.keys.first()?;
         self.sent += 1;
+        let pair = self.common()?;
         let header = Header {
             kind: Some(kind),
             key: pair.key,
@@ -146,7 +148,7 @@ struct Window {
 impl Window {
     fn note(&mut self, counter: u64) -> Result<(), Dropped> {
         // The first is 1.
-        if counter == 0 || counter.saturating_add(WINDOW) <= self.top {
+        if counter == 0 || self.top.saturating_sub(counter) >= WINDOW {
             return Err(Dropped::Replay);
         }
         if counter > self.top {
