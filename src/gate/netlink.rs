@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn bytes_that_are_cut_end_it() {
-        let bytes = Bytes::default().text(1, "clsact").0;
+        let bytes = Bytes::default().text(1, "bpf").0;
         for length in 0..bytes.len() {
             assert_eq!(attribute(bytes.get(..length).unwrap(), 1), None, "{length}");
         }

@@ -140,6 +140,7 @@ fn nothing_passes_after_the_deadline_and_everything_before() {
         while far.next(0).is_some() {}
         let deadline = clock::now() + Duration::from_millis(20 * round);
         slots.open_until(slot, deadline);
+        let dropped_before = gate.drops().unwrap()[1];
         let mut sent = Vec::new();
         let mut late = 0;
         while late < 50 {
@@ -152,12 +153,13 @@ fn nothing_passes_after_the_deadline_and_everything_before() {
         let last = *arrived.last().unwrap();
         assert!(last < deadline, "sent {:?} after the deadline", last.since(deadline));
         // A frame is judged between the two times.
-        let mut early = sent.iter().filter(|(_, after)| *after < deadline);
-        assert!(early.all(|(before, _)| arrived.contains(before)));
+        // One that was sent early can get lost on a busy machine, but not in the gate.
+        let perhaps = sent.iter().filter(|(_, after)| *after >= deadline).count();
+        let dropped = gate.drops().unwrap()[1] - dropped_before;
+        assert!(dropped <= perhaps.try_into().unwrap(), "{dropped} of {perhaps} at most");
         let mut late = sent.iter().filter(|(before, _)| *before >= deadline);
         assert!(late.all(|(before, _)| !arrived.contains(before)));
     }
-    let _ = gate;
 }
 
 /// The times in the frames that have arrived.
