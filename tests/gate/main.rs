@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails, also in its helpers")]
 
+mod deny;
 mod frames;
 mod life;
 #[path = "../namespace/mod.rs"]
