@@ -317,7 +317,7 @@ impl Gate {
         match &mut self.filters {
             Some(_) => {}
             none => {
-                let open = Filters::open();
+                let open = Filters::open(&self.dir);
                 *none = Some(open.map_err(|e| GateError::of("open a netlink socket", e))?);
             }
         }

@@ -87,6 +87,32 @@ fn another_program_that_comes_before_the_gate_loses_its_place() {
     assert_eq!(other.verify().changed.len(), 2);
 }
 
+/// What the gate lets pass is not thereby let pass by all.
+#[test]
+fn the_next_program_has_its_say_too() {
+    let cable = Cable::new();
+    let pins = Pins::new();
+    let frame = ipv4([0xff; 6], VIP4, OTHER4);
+    for mode in [Mode::Clsact, Mode::Tcx] {
+        let at = |name| pins.0.with_file_name(format!("{mode:?}-{name}"));
+        let (mut behind, slots, _) = Gate::open(&at("behind"), Some(mode)).unwrap();
+        behind.set_addresses(&addresses(slots.claim(OWNER, clock::now()).unwrap())).unwrap();
+        cover(&mut behind);
+        let (mut first, slots, _) = Gate::open(&at("first"), Some(mode)).unwrap();
+        let slot = slots.claim(OWNER, clock::now()).unwrap();
+        first.set_addresses(&addresses(slot)).unwrap();
+        cover(&mut first);
+        let counts = || [&first, &behind].map(|gate| gate.drops().unwrap()[1]);
+        cable.send(&frame);
+        assert_eq!(counts(), [1, 0], "{mode:?}");
+        slots.open_until(slot, clock::now() + LONG);
+        cable.send(&frame);
+        assert_eq!(counts(), [1, 1], "{mode:?}");
+        first.dismantle().unwrap();
+        behind.dismantle().unwrap();
+    }
+}
+
 #[test]
 fn a_new_interface_is_covered_when_it_is_named() {
     let cable = Cable::new();
