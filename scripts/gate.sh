@@ -49,7 +49,8 @@ case "${1:-}" in
     fi
     content "$OBJECT" >"$scratch/tree"
     content "$scratch/gate.bpf.o" >"$scratch/source"
-    if ! diff -u "$scratch/tree" "$scratch/source" >&2; then
+    if ! diff -u "$scratch/tree" "$scratch/source" >"$scratch/differences"; then
+        head -n 20 "$scratch/differences" >&2
         echo "$OBJECT is not what $SOURCE says ($("$CLANG" --version | head -n 1)): run $0" >&2
         exit 1
     fi

@@ -92,9 +92,15 @@ pub struct Coverage {
 }
 
 impl Coverage {
+    /// The interfaces that the gate is on: what [`Deny`] takes.
+    pub fn covered(&self) -> BTreeSet<IfIndex> {
+        let covered = self.links.iter().filter(|(_, cover)| matches!(cover, Cover::Covered(_)));
+        covered.map(|(index, _)| *index).collect()
+    }
+
     /// Nothing is missing.
     pub fn is_complete(&self) -> bool {
-        self.links.values().all(|cover| matches!(cover, Cover::Covered(_)))
+        self.covered().len() == self.links.len()
     }
 }
 
