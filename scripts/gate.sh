@@ -9,9 +9,9 @@ cd "$(dirname "$0")/.."
 SOURCE=src/gate/gate.bpf.c
 OBJECT=src/gate/gate.bpf.o
 
-# Debian's llvm package has the tools without a version in their names, clang alone does not.
+# Version 14 is that of Debian 12; another makes other instructions of the same source.
 tool() {
-    for name in "$1" "$1-14" /usr/lib/llvm-*/bin/"$1"; do
+    for name in "$1-14" "$1" /usr/lib/llvm-*/bin/"$1"; do
         if command -v "$name" >/dev/null 2>&1; then
             echo "$name"
             return
@@ -23,7 +23,7 @@ tool() {
 
 CLANG=$(tool clang)
 
-# build OUTPUT. Any processor back to Linux 5.8 understands the instructions of -mcpu=v1.
+# build OUTPUT. Every kernel understands the instructions of -mcpu=v1.
 build() {
     "$CLANG" -target bpf -mcpu=v1 -O2 -std=gnu11 -Wall -Wextra -Werror -fno-ident \
         -fno-addrsig -g0 -c "$SOURCE" -o "$1"
@@ -49,7 +49,8 @@ case "${1:-}" in
     fi
     content "$OBJECT" >"$scratch/tree"
     content "$scratch/gate.bpf.o" >"$scratch/source"
-    if ! diff -u "$scratch/tree" "$scratch/source" >&2; then
+    if ! diff -u "$scratch/tree" "$scratch/source" >"$scratch/differences"; then
+        head -n 20 "$scratch/differences" >&2
         echo "$OBJECT is not what $SOURCE says ($("$CLANG" --version | head -n 1)): run $0" >&2
         exit 1
     fi

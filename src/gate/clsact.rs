@@ -5,6 +5,8 @@
 
 use std::io;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -32,11 +34,9 @@ const DISCIPLINE: u32 = 0xffff_0000;
 const PREFERENCE: u32 = 1;
 /// Every protocol, as the wire has it.
 const ALL: u16 = 0x0003_u16.to_be();
-/// Ours, "vip" and a number: two, since the one that is added last comes first.
-const HANDLES: [u32; 2] = [0x7669_7000, 0x7669_7001];
 
 /// A filter, as much of it as tells which it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 struct Filter {
     handle: u32,
     preference: u32,
@@ -44,19 +44,29 @@ struct Filter {
     program: u32,
 }
 
-impl Filter {
-    fn is_ours(self) -> bool {
-        self.preference == PREFERENCE && HANDLES.contains(&self.handle) && self.program != 0
-    }
+/// The filters of one gate.
+#[derive(Debug)]
+pub(super) struct Filters {
+    asker: Asker,
+    /// What ours are known by: two, since the one that is added last comes first.
+    handles: [u32; 2],
 }
 
-/// Whose filters are to be changed.
-#[derive(Debug)]
-pub(super) struct Filters(Asker);
-
 impl Filters {
-    pub(super) fn open() -> io::Result<Self> {
-        Asker::open(NETLINK_ROUTE).map(Self)
+    /// Those of the gate that is kept in `dir`: also one that was lost has left them there.
+    pub(super) fn open(dir: &Path) -> io::Result<Self> {
+        let asker = Asker::open(NETLINK_ROUTE)?;
+        // FNV-1a: the same in every version.
+        let mix = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+        let hash = dir.as_os_str().as_bytes().iter().fold(0x811c_9dc5, mix);
+        // Far from the small numbers that the kernel gives.
+        let first = (hash >> 3) << 1 | 0x4000_0000;
+        Ok(Self { asker, handles: [first, first + 1] })
+    }
+
+    fn is_ours(&self, filter: &Filter) -> bool {
+        let known = self.handles.contains(&filter.handle);
+        filter.preference == PREFERENCE && known && filter.program != 0
     }
 
     /// Makes `program` the first filter on this side of the interface; whether it was not.
@@ -67,16 +77,16 @@ impl Filters {
         way: Way,
     ) -> io::Result<bool> {
         let there = self.there(index, way)?;
-        let first = there.first().filter(|filter| filter.is_ours());
+        let first = there.first().filter(|filter| self.is_ours(filter));
         if first.is_some_and(|filter| filter.program == program.id) {
             return Ok(false);
         }
         // In its place if it is the first; before the first under the other handle else.
         let handle = first.map(|filter| filter.handle).or_else(|| {
             let free = |handle: &u32| !there.iter().any(|filter| filter.handle == *handle);
-            HANDLES.into_iter().find(free)
+            self.handles.into_iter().find(free)
         });
-        let handle = handle.unwrap_or(HANDLES[0]);
+        let handle = handle.unwrap_or(self.handles[0]);
         self.add_discipline(index)?;
         let options = Bytes::default()
             .with(TCA_BPF_FD, &program.fd.as_raw_fd().to_ne_bytes())
@@ -84,34 +94,32 @@ impl Filters {
             .with(TCA_BPF_FLAGS, &DIRECT_ACTION.to_ne_bytes());
         let message = header(index, handle, parent(way), PREFERENCE << 16 | u32::from(ALL));
         let message = message.text(TCA_KIND, "bpf").nest(TCA_OPTIONS, &options);
-        self.0.ask(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_REPLACE, &message.0)?;
-        for old in there.iter().filter(|filter| filter.is_ours() && filter.handle != handle) {
-            self.delete(index, way, *old)?;
-        }
-        let now_first = self
-            .there(index, way)?
-            .first()
-            .is_some_and(|filter| filter.is_ours() && filter.program == program.id);
+        self.asker.ask(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_REPLACE, &message.0)?;
+        let others = |old: &&Filter| self.is_ours(old) && old.handle != handle;
+        let old: Vec<_> = there.iter().filter(others).copied().collect();
+        old.into_iter().try_for_each(|old| self.delete(index, way, old))?;
+        let after = self.there(index, way)?;
+        let first = after.first().filter(|filter| self.is_ours(filter));
+        let now_first = first.is_some_and(|filter| filter.program == program.id);
         if now_first { Ok(true) } else { Err(io::Error::other("another filter comes first")) }
     }
 
     /// Takes off what is ours, if anything is.
     pub(super) fn uncover(&mut self, index: IfIndex, way: Way) -> io::Result<()> {
-        for filter in self.there(index, way)?.into_iter().filter(|filter| filter.is_ours()) {
-            self.delete(index, way, filter)?;
-        }
-        Ok(())
+        let mut ours = self.there(index, way)?;
+        ours.retain(|filter| self.is_ours(filter));
+        ours.into_iter().try_for_each(|filter| self.delete(index, way, filter))
     }
 
     fn delete(&mut self, index: IfIndex, way: Way, filter: Filter) -> io::Result<()> {
         let info = filter.preference << 16 | u32::from(ALL);
         let message = header(index, filter.handle, parent(way), info).text(TCA_KIND, "bpf");
-        self.0.ask(RTM_DELTFILTER, 0, &message.0)
+        self.asker.ask(RTM_DELTFILTER, 0, &message.0)
     }
 
     fn add_discipline(&mut self, index: IfIndex) -> io::Result<()> {
         let message = header(index, DISCIPLINE, CLSACT, 0).text(TCA_KIND, "clsact");
-        match self.0.ask(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, &message.0) {
+        match self.asker.ask(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, &message.0) {
             Err(e) if e.raw_os_error() == Some(libc::EEXIST) => Ok(()),
             other => other,
         }
@@ -121,7 +129,7 @@ impl Filters {
     fn there(&mut self, index: IfIndex, way: Way) -> io::Result<Vec<Filter>> {
         let mut found = Vec::new();
         let question = header(index, 0, parent(way), 0);
-        let asked = self.0.dump(RTM_GETTFILTER, &question.0, |kind, payload| {
+        let asked = self.asker.dump(RTM_GETTFILTER, &question.0, |kind, payload| {
             if kind == RTM_NEWTFILTER {
                 found.extend(filter(payload));
             }

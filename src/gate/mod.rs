@@ -13,12 +13,15 @@
 //! end. An interface without the gate has none of what is said above, so what [`Coverage`] tells
 //! has to be heeded, and asked for again ([`Gate::verify`]).
 //!
+//! [`Deny`] closes the time before that, for interfaces that the daemon does not know yet.
+//!
 //! What the gate does not see: packet sockets that bypass queueing (`PACKET_QDISC_BYPASS`), XDP
 //! and hardware that forwards by itself, what is routed by way of a virtual address without
 //! naming it, and frames that were in a queue before the deadline.
 
 mod bpf;
 mod clsact;
+mod deny;
 mod error;
 mod links;
 mod netlink;
@@ -27,6 +30,7 @@ mod pins;
 mod slots;
 mod tcx;
 
+pub use deny::Deny;
 pub use error::GateError;
 pub use links::{GateLink, present};
 pub use slots::Slots;
@@ -88,9 +92,15 @@ pub struct Coverage {
 }
 
 impl Coverage {
+    /// The interfaces that the gate is on: what [`Deny`] takes.
+    pub fn covered(&self) -> BTreeSet<IfIndex> {
+        let covered = self.links.iter().filter(|(_, cover)| matches!(cover, Cover::Covered(_)));
+        covered.map(|(index, _)| *index).collect()
+    }
+
     /// Nothing is missing.
     pub fn is_complete(&self) -> bool {
-        self.links.values().all(|cover| matches!(cover, Cover::Covered(_)))
+        self.covered().len() == self.links.len()
     }
 }
 
@@ -112,7 +122,7 @@ impl Gate {
     /// The gate that is kept in `dir`, or a new one that is kept there from now on.
     ///
     /// Each daemon has a directory of its own, and each network: the names in it are those of
-    /// interfaces. It is on a BPF file system; where there is none, one is mounted, which only
+    /// interfaces of the network that the calling thread is in, also in later calls. It is on a BPF file system; where there is none, one is mounted, which only
     /// lives as long as the mount namespace of the daemon. `mode` is for tests and for kernels
     /// that promise more than they do; without it, it is the best there is.
     ///
@@ -260,9 +270,10 @@ impl Gate {
             tcx::uncover(&self.dir, index, way)?;
         }
         if self.mode == Mode::Clsact {
-            for index in std::mem::take(&mut self.covered) {
+            let links = present().map_err(|e| GateError::of("list the interfaces", e))?;
+            for link in links {
                 for way in Way::BOTH {
-                    let off = self.filters()?.uncover(index, way);
+                    let off = self.filters()?.uncover(link.index, way);
                     off.map_err(|e| GateError::of("delete a filter", e))?;
                 }
             }
@@ -312,7 +323,7 @@ impl Gate {
         match &mut self.filters {
             Some(_) => {}
             none => {
-                let open = Filters::open();
+                let open = Filters::open(&self.dir);
                 *none = Some(open.map_err(|e| GateError::of("open a netlink socket", e))?);
             }
         }

@@ -107,23 +107,63 @@ impl Asker {
         self.exchange(kind, NLM_F_DUMP, payload, each)
     }
 
+    /// Asks netfilter for all of `requests` or none: what kind, with which flags, and what.
+    ///
+    /// `begin` and `end` are what it wants around them.
+    pub(super) fn batch(
+        &mut self,
+        begin: (u16, &[u8]),
+        requests: &[(u16, u16, Bytes)],
+        end: (u16, &[u8]),
+    ) -> io::Result<()> {
+        let mut next = || {
+            self.sequence = self.sequence.wrapping_add(1);
+            self.sequence
+        };
+        let mut bytes = message(begin.0, 0, next(), begin.1);
+        for (nth, (kind, flags, payload)) in (1..).zip(requests) {
+            // What failed is told before the answer to the last of them.
+            let flags = if nth == requests.len() { flags | NLM_F_ACK } else { *flags };
+            bytes.extend(message(*kind, flags, next(), &payload.0));
+        }
+        bytes.extend(message(end.0, 0, next(), end.1));
+        if setsockopt(&self.socket, sockopt::SndBufForce, &(2 * bytes.len())).is_err() {
+            setsockopt(&self.socket, sockopt::SndBuf, &(2 * bytes.len()))?;
+        }
+        self.socket.send(&bytes, 0)?;
+        // Nothing that was asked before is still to be answered, but by one that came too late.
+        let last = self.sequence;
+        let many = requests.len() + 2;
+        let ours = |sequence| usize::try_from(last.wrapping_sub(sequence)).is_ok_and(|n| n < many);
+        self.answer(ours, |_, _| {})
+    }
+
     fn exchange(
         &mut self,
         kind: u16,
         flags: u16,
         payload: &[u8],
-        mut each: impl FnMut(u16, &[u8]),
+        each: impl FnMut(u16, &[u8]),
     ) -> io::Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
-        let message = message(kind, flags, self.sequence, payload);
-        self.socket.send(&message, 0)?;
+        let asked = self.sequence;
+        self.socket.send(&message(kind, flags, asked, payload), 0)?;
+        self.answer(|sequence| sequence == asked, each)
+    }
+
+    /// Waits for how it ended: the first answer to what is `ours`.
+    fn answer(
+        &mut self,
+        ours: impl Fn(u32) -> bool,
+        mut each: impl FnMut(u16, &[u8]),
+    ) -> io::Result<()> {
         let end = clock::now() + LIMIT;
         loop {
             self.buffer.clear();
             let (_, sender) = self.socket.recv_from(&mut self.buffer, 0)?;
             // Any process can send to a netlink socket.
             if sender.port_number() == 0
-                && let Some(result) = read(&self.buffer, self.sequence, &mut each)
+                && let Some(result) = read(&self.buffer, &ours, &mut each)
             {
                 return result;
             }
@@ -150,7 +190,7 @@ pub(super) fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> V
 /// Hands over the messages of one datagram; the result if it has the last of them.
 fn read(
     mut datagram: &[u8],
-    sequence: u32,
+    ours: &impl Fn(u32) -> bool,
     each: &mut impl FnMut(u16, &[u8]),
 ) -> Option<io::Result<()>> {
     while let Some((head, _)) = datagram.split_first_chunk::<HEADER>() {
@@ -158,7 +198,7 @@ fn read(
         let length = usize::try_from(u32::from_ne_bytes([l0, l1, l2, l3])).ok()?;
         let payload = datagram.get(HEADER..length)?;
         let kind = u16::from_ne_bytes([k0, k1]);
-        if u32::from_ne_bytes([s0, s1, s2, s3]) == sequence {
+        if ours(u32::from_ne_bytes([s0, s1, s2, s3])) {
             match kind {
                 DONE | ERROR => {
                     // How a dump ended, which few parts of the kernel tell, or a request did.
@@ -193,13 +233,13 @@ mod tests {
 
     #[test]
     fn bytes_that_are_cut_end_it() {
-        let bytes = Bytes::default().text(1, "clsact").0;
+        let bytes = Bytes::default().text(1, "bpf").0;
         for length in 0..bytes.len() {
             assert_eq!(attribute(bytes.get(..length).unwrap(), 1), None, "{length}");
         }
         let message = message(36, 0, 1, &bytes);
         for length in 0..message.len() {
-            assert!(read(message.get(..length).unwrap(), 1, &mut |_, _| ()).is_none());
+            assert!(read(message.get(..length).unwrap(), &|_| true, &mut |_, _| ()).is_none());
         }
     }
 }

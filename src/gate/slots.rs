@@ -78,6 +78,9 @@ impl Slots {
 
     /// Releases every slot whose deadline has passed and whose owner is none of `owners`: what
     /// an earlier daemon had, with another configuration.
+    ///
+    /// Its addresses may lead there still: whoever claims the slot opens it only after
+    /// [`Gate::set_addresses`](super::Gate::set_addresses).
     pub fn retain(&self, owners: &BTreeSet<u128>, now: Instant) {
         let over = |slot: &Slot| slot.deadline <= now && !owners.contains(&slot.owner);
         self.all().filter(|(_, slot)| over(slot)).for_each(|(number, _)| self.own(number, 0));
