@@ -257,7 +257,10 @@ fn the_worker_opens_ports_and_says_why_it_cannot() {
 fn worker() -> (Worker, Receiver<Completion>) {
     let (sender, receiver) = wake::mailbox(16).unwrap();
     let filters = Box::new(|_: &PortSpec| Filters::default());
-    (Worker::spawn(Setup { priority: None, filters, completions: sender }).unwrap(), receiver)
+    (
+        Worker::spawn(Setup { priority: None, filters, gate: None, completions: sender }).unwrap(),
+        receiver,
+    )
 }
 
 /// Takes what comes until `done`.

@@ -203,7 +203,7 @@ mod tests {
         std::fs::create_dir_all(&dir).unwrap();
         let path = dir.join("votes");
         let open = |boot, groups: &[&'static str]| {
-            let (ballots, votes) = Ballots::open(&path, boot, groups.to_vec().into_iter()).unwrap();
+            let (ballots, votes) = Ballots::open(&path, boot, groups.iter().copied()).unwrap();
             ballots.publish().unwrap();
             (ballots, votes)
         };
