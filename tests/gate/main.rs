@@ -142,24 +142,24 @@ fn nothing_passes_after_the_deadline_and_everything_before() {
         let deadline = clock::now() + Duration::from_millis(20 * round);
         slots.open_until(slot, deadline);
         let dropped_before = gate.drops().unwrap()[1];
-        let mut sent = Vec::new();
-        let mut late = 0;
-        while late < 50 {
+        // So few that all arrive: a frame that found no room would seem to have been dropped.
+        while clock::now() + Duration::from_millis(2) < deadline {
+            std::hint::spin_loop();
+        }
+        let (mut sent, mut late) = (Vec::new(), 0);
+        while late < 200 {
             let now = clock::now();
             near.send_as(&ipv4_with(VIP4, OTHER4, &now.nanos().to_ne_bytes()), 0);
             sent.push((now, clock::now()));
-            late += u32::from(now >= deadline);
+            late += u64::from(now >= deadline);
         }
-        let arrived = arrivals(&far);
-        let last = *arrived.last().unwrap();
-        assert!(last < deadline, "sent {:?} after the deadline", last.since(deadline));
-        // A frame is judged between the two times.
-        // One that was sent early can get lost on a busy machine, but not in the gate.
+        // A frame is judged between its two times.
         let perhaps = sent.iter().filter(|(_, after)| *after >= deadline).count();
         let dropped = gate.drops().unwrap()[1] - dropped_before;
-        assert!(dropped <= perhaps.try_into().unwrap(), "{dropped} of {perhaps} at most");
-        let mut late = sent.iter().filter(|(before, _)| *before >= deadline);
-        assert!(late.all(|(before, _)| !arrived.contains(before)));
+        assert!(dropped >= late, "{dropped} dropped, and {late} were late");
+        assert!(dropped <= perhaps.try_into().unwrap(), "{dropped} dropped, {perhaps} at most");
+        let last = arrivals(&far).last().copied().unwrap_or(Instant::BOOT);
+        assert!(last < deadline, "sent {:?} after the deadline", last.since(deadline));
     }
 }
 
