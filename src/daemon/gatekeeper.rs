@@ -8,10 +8,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::Config;
 use crate::core::status::GateStatus;
-use crate::gate::{self, Cover, Gate, GateError, Inherited, Mode, Slots};
+use crate::gate::{self, Cover, Deny, Gate, GateError, Inherited, Mode, Slots};
 use crate::io::clock;
 use crate::io::worker::Gatekeeper;
-use crate::types::{GateId, Instant};
+use crate::types::{GateId, IfIndex, Instant};
 
 /// The gate as an earlier run left it.
 pub(super) struct Found {
@@ -34,7 +34,10 @@ pub(super) fn open(dir: &Path, config: &Config) -> Result<Found, GateError> {
         .filter_map(|(owner, _, until)| Some((name(owner)?.name.clone(), until)))
         .collect();
     let deadlines = Deadlines { slots, of: BTreeMap::new() };
-    Ok(Found { keeper: Keeper(gate), deadlines, id, open })
+    // Each network has packet filters of its own; in one, each directory has its rule.
+    let deny = Deny::open(&format!("vipd-{:08x}", owner(&dir.to_string_lossy()) >> 96)).ok();
+    let keeper = Keeper { gate, deny, addresses: BTreeSet::new(), denied: None };
+    Ok(Found { keeper, deadlines, id, open })
 }
 
 /// Whose slot it is.
@@ -84,16 +87,42 @@ impl Deadlines {
 
 /// The gate, for the worker.
 #[derive(Debug)]
-pub(super) struct Keeper(Gate);
+pub(super) struct Keeper {
+    gate: Gate,
+    /// What an interface meets that comes while this daemon is dead; `None` on a kernel without
+    /// nftables.
+    deny: Option<Deny>,
+    addresses: BTreeSet<IpAddr>,
+    /// What the packet filter was told last: which interfaces have the gate.
+    denied: Option<(BTreeSet<IpAddr>, BTreeSet<IfIndex>)>,
+}
+
+impl Keeper {
+    /// Denies the addresses wherever the gate is not.
+    fn deny(&mut self, gated: BTreeSet<IfIndex>) -> Result<(), String> {
+        let Some(deny) = &mut self.deny else { return Ok(()) };
+        let told = self.denied.as_ref();
+        let same = told.is_some_and(|(a, g)| *a == self.addresses && *g == gated);
+        if same && deny.is_there().unwrap_or(false) {
+            return Ok(());
+        }
+        deny.set(&self.addresses, &gated)
+            .map_err(|e| format!("the kernel's packet filter: {e}"))?;
+        self.denied = Some((self.addresses.clone(), gated));
+        Ok(())
+    }
+}
 
 impl Gatekeeper for Keeper {
     fn guard(&mut self, addresses: &BTreeMap<IpAddr, u16>) -> Result<(), String> {
-        self.0.set_addresses(addresses).map_err(|e| format!("the kernel's gate: {e}"))
+        self.gate.set_addresses(addresses).map_err(|e| format!("the kernel's gate: {e}"))?;
+        self.addresses = addresses.keys().copied().collect();
+        Ok(())
     }
 
     fn cover(&mut self) -> Result<GateStatus, String> {
         let links = gate::present().map_err(|e| format!("interfaces: {e}"))?;
-        let coverage = self.0.cover(&links);
+        let coverage = self.gate.cover(&links);
         let mut mode = "none";
         for (index, cover) in &coverage.links {
             match cover {
@@ -111,7 +140,8 @@ impl Gatekeeper for Keeper {
                 }
             }
         }
-        let [dropped_in, dropped_out] = self.0.drops().unwrap_or_default();
+        self.deny(coverage.covered())?;
+        let [dropped_in, dropped_out] = self.gate.drops().unwrap_or_default();
         let (mode, interfaces) = (mode.to_owned(), coverage.links.len());
         Ok(GateStatus { mode, interfaces, dropped_in, dropped_out })
     }
