@@ -19,12 +19,7 @@ const VERDICTS: usize = 3;
 
 impl Node {
     /// The lease of a configuration that needs one, with what an earlier run remembered.
-    pub(super) fn found_lease(
-        &mut self,
-        now: Instant,
-        start: &Inheritance,
-        out: &mut Vec<Action>,
-    ) {
+    pub(super) fn found_lease(&mut self, now: Instant, start: &Inheritance, out: &mut Vec<Action>) {
         if !self.config.needs_lease() {
             self.lease = None;
             return;
