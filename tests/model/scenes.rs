@@ -17,6 +17,7 @@ fn three() -> votes::Scene {
         twins: 0,
         cut: true,
         twice: false,
+        successor: false,
         frozen: false,
         longer: None,
         mutant: None,
@@ -30,7 +31,12 @@ pub(crate) fn two_candidates() -> votes::Scene {
 
 /// One candidate with two rounds under way, which gives up: for the next one, or for nobody.
 pub(crate) fn step_down() -> votes::Scene {
-    votes::Scene { name: "step-down", hosts: vec![(2, 1), (1, 0), (0, 0)], horizon: 4, ..three() }
+    votes::Scene { name: "step-down", hosts: vec![(2, 1), (1, 0), (0, 0)], horizon: 3, ..three() }
+}
+
+/// The same, in favour of the second candidate or of nobody.
+fn handover() -> votes::Scene {
+    votes::Scene { name: "handover", successor: true, horizon: 3, ..step_down() }
 }
 
 /// Where a vote may come late enough for its lease to be counted wrong.
@@ -132,6 +138,7 @@ pub(crate) fn of_votes() -> Vec<votes::Scene> {
         three_candidates(),
         longer_terms(),
         step_down(),
+        handover(),
         restart(),
         restart_of_a_holder(),
         loss(),
@@ -217,8 +224,8 @@ pub(crate) fn other_terms() -> whole::Scene {
 /// The same, and those who voted for nobody have been quiet.
 pub(crate) fn other_terms_later() -> whole::Scene {
     let mut prelude = other_terms().prelude;
-    prelude.extend([Step::Hear(1), Step::Hear(2), Step::Tick, Step::Tick]);
-    whole::Scene { name: "shorter terms, later", prelude, ..other_terms() }
+    prelude.extend([Step::Hear(1), Step::Hear(2), Step::Tick, Step::Tick, Step::Want(1)]);
+    whole::Scene { name: "shorter terms, later", wants: vec![], prelude, ..other_terms() }
 }
 
 /// The holder is replaced by a host that ran before and forgot nothing.

@@ -45,6 +45,8 @@ pub(crate) struct Scene {
     pub(crate) cut: bool,
     /// A datagram may come more than once.
     pub(crate) twice: bool,
+    /// Who gives up may name who is to follow.
+    pub(crate) successor: bool,
     /// Receiving and handling are two steps, with time between.
     pub(crate) frozen: bool,
     /// Another configuration with this term.
@@ -109,7 +111,6 @@ pub(crate) enum Step {
     Deliver(Packet),
     Receive(Packet),
     Handle(u8),
-    ReadEarly(u8),
     GiveUp(u8, Option<VoterIx>),
     ShutLate(u8),
     Restart(u8),
@@ -401,7 +402,7 @@ impl Scene {
         }
         if host.releases > 0 && (host.holder.is_open() || host.holder.is_asking()) {
             steps.push(Step::GiveUp(ix, None));
-            if ix == 0 {
+            if ix == 0 && self.successor {
                 steps.push(Step::GiveUp(ix, Some(VoterIx(1))));
             }
         }
@@ -416,9 +417,6 @@ impl Scene {
         }
         if host.inbox.is_some() {
             steps.push(Step::Handle(ix));
-        }
-        if self.is(Mutant::EarlyClock) && ix == 2 && host.early.is_none() {
-            steps.push(Step::ReadEarly(ix));
         }
         if world.terms > 0 && ix == 0 && host.asks == 0 {
             steps.push(Step::Terms(ix));
@@ -436,7 +434,8 @@ impl Model for Scene {
             let mut host = Host::new(ix, u128::from(ix) + 1, 1, self.term);
             (host.asks, host.releases) = (*asks, *releases);
             // Later hosts have heard of more tenures, so that few requests are in vain.
-            host.epoch = u64::from(ix);
+            host.epoch = 10 * u64::from(ix);
+            host.early = Some(host.now()).filter(|_| self.is(Mutant::EarlyClock) && ix == 2);
             hosts.push(host);
         }
         vec![World {
@@ -497,10 +496,6 @@ impl Model for Scene {
             Step::Handle(ix) => {
                 let (packet, read) = world.hosts[usize::from(ix)].inbox.take()?;
                 self.handle(&mut world, &packet, read);
-            }
-            Step::ReadEarly(ix) => {
-                let host = &mut world.hosts[usize::from(ix)];
-                host.early = Some(host.now());
             }
             Step::GiveUp(ix, successor) => {
                 let host = &mut world.hosts[usize::from(ix)];

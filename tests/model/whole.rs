@@ -114,6 +114,8 @@ pub(crate) enum Step {
     GuardLate(u8),
     /// All that is in flight arrives: to get a scene under way.
     DeliverAll,
+    /// From now on this host wants to hold; for the same.
+    Want(u8),
 }
 
 fn at(tick: u64) -> Instant {
@@ -500,6 +502,7 @@ impl Model for Scene {
                     self.deliver(&mut world, &letter);
                 }
             }
+            Step::Want(ix) => world.hosts[usize::from(ix)].wants = true,
             Step::Reload(ix) => self.reload(&mut world, ix),
             Step::Restart(ix) => {
                 world.hosts[usize::from(ix)].restarts -= 1;
