@@ -227,7 +227,7 @@ impl Node {
             let id = node.add_group(now, settings, open.filter(|until| *until > now), out);
             node.order.push(id);
         }
-        node.found_lease(now, start);
+        node.found_lease(now, start, out);
         node
     }
 

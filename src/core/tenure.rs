@@ -19,14 +19,15 @@ const VERDICTS: usize = 3;
 
 impl Node {
     /// The lease of a configuration that needs one, with what an earlier run remembered.
-    pub(super) fn found_lease(&mut self, now: Instant, start: &Inheritance) {
+    pub(super) fn found_lease(&mut self, now: Instant, start: &Inheritance, out: &mut Vec<Action>) {
         if !self.config.needs_lease() {
             self.lease = None;
             return;
         }
         let mut setup = self.lease_setup();
         setup.gate = start.gate;
-        setup.quiet = start.votes.is_none().then_some(start.quiet);
+        let known = start.votes.is_some() && start.confirmed == Some(setup.digest);
+        setup.quiet = (!known).then_some(start.quiet);
         setup.confirmed = start.confirmed;
         let mut lease = Lease::new(now, &setup);
         for (place, group) in (0..).zip(&self.config.groups) {
@@ -37,6 +38,7 @@ impl Node {
             }
         }
         self.lease = Some(lease);
+        self.with_lease(out, |lease, out| lease.begin(now, out));
     }
 
     fn lease_setup(&self) -> Setup {
@@ -345,7 +347,7 @@ impl Node {
                 let gate = self.gate_id;
                 let quiet = self.config.lease.vote;
                 let start = Inheritance { gate, quiet, ..Inheritance::default() };
-                self.found_lease(now, &start);
+                self.found_lease(now, &start, out);
             }
             (_, false) => self.lease = None,
         }

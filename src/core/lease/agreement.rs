@@ -31,6 +31,9 @@ impl Lease {
         groups: &BTreeMap<u16, u16>,
         out: &mut Vec<Action>,
     ) {
+        // With everybody ready the voters are the same, and every majority of theirs remembers.
+        let agreed = self.may_switch(now) && self.next == setup.digest;
+        let quiet = self.terms.vote.max(setup.terms.vote);
         let old = std::mem::take(&mut self.seats);
         for (was, mut seat) in old {
             let Some(is) = groups.get(&was) else { continue };
@@ -42,14 +45,15 @@ impl Lease {
             }
             self.seats.insert(*is, seat);
         }
-        let forgot = self.quiet_when_settled;
         self.terms = setup.terms;
         self.me = setup.me;
         self.electors.resize(setup.voters, Elector::default());
         self.digest = setup.digest;
         self.next = setup.digest;
         self.settled = setup.confirmed == Some(setup.digest);
-        self.quiet_when_settled = forgot && !self.settled;
+        if !agreed || self.quiet_after.is_some() {
+            self.quiet_after = self.quiet_after.max(Some(quiet));
+        }
         self.beat_at = Instant::BOOT;
         self.settle(now, out);
     }
@@ -66,8 +70,8 @@ impl Lease {
             return;
         }
         self.settled = true;
-        if std::mem::take(&mut self.quiet_when_settled) {
-            self.quiet_until = self.quiet_until.max(now + self.terms.vote);
+        if let Some(quiet) = self.quiet_after.take() {
+            self.quiet_until = self.quiet_until.max(now + quiet);
         }
         out.push(Action::Settled(self.digest));
     }

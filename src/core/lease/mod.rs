@@ -57,7 +57,8 @@ pub struct Setup {
     /// This node's gate; `None` where there is none, as for a witness.
     pub gate: Option<GateId>,
     /// For how long nobody is voted for after the start: the longest vote that may have been
-    /// forgotten. `None` if nothing was forgotten.
+    /// forgotten, or given by those who voted before. `None` if nothing was forgotten and the
+    /// configuration is the one that was confirmed.
     pub quiet: Option<Duration>,
     /// The configuration that everybody was last seen with.
     pub confirmed: Option<Digest>,
@@ -84,8 +85,9 @@ pub struct Lease {
     settled: bool,
     /// No votes before: something may have been forgotten.
     quiet_until: Instant,
-    /// Quiet begins when all have been seen, as the terms may have been others.
-    quiet_when_settled: bool,
+    /// For how long there are no votes once all have been seen: the terms and the voters may have
+    /// been others, and a majority of those need not contain one of these that remembers.
+    quiet_after: Option<Duration>,
     /// Whether the local clock can be trusted.
     clock_ok: bool,
     electors: Vec<Elector>,
@@ -98,6 +100,7 @@ impl Lease {
     /// A voter without groups.
     pub fn new(now: Instant, setup: &Setup) -> Self {
         let settled = setup.confirmed == Some(setup.digest);
+        let quiet = setup.quiet.unwrap_or_default().max(setup.terms.vote);
         Self {
             me: setup.me,
             terms: setup.terms,
@@ -105,8 +108,8 @@ impl Lease {
             digest: setup.digest,
             next: setup.digest,
             settled,
-            quiet_until: setup.quiet.map_or(now, |q| now + q.max(setup.terms.vote)),
-            quiet_when_settled: setup.quiet.is_some() && !settled,
+            quiet_until: setup.quiet.map_or(now, |_| now + quiet),
+            quiet_after: Some(quiet).filter(|_| !settled),
             clock_ok: true,
             electors: vec![Elector::default(); setup.voters],
             seats: BTreeMap::new(),
@@ -120,6 +123,16 @@ impl Lease {
         let voter = Voter::remembering(vote.grant, vote.epoch);
         let holder = open.map_or_else(Holder::default, Holder::inheriting);
         self.seats.insert(group, Seat::new(voter, holder));
+    }
+
+    /// What an earlier run under other terms left open is held no longer than those in force
+    /// allow: who waits for these to pass must find nothing open. Before anything is told.
+    pub fn begin(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let limit = now + self.terms.term;
+        for (group, seat) in self.seats.iter_mut().filter(|(_, s)| s.holder.until() > limit) {
+            seat.holder.limit(limit);
+            out.push(Action::Gate { group: *group, until: Some(limit) });
+        }
     }
 
     // ---- what is known ----
