@@ -14,17 +14,19 @@ use super::lease::Vote;
 use super::status::Note;
 
 /// Something that happened outside.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub enum Event<'a> {
     /// The deadline came.
     Tick,
     /// A VRRP payload came in on an interface.
+    #[serde(skip)]
     Datagram {
         /// The receiving interface.
         ifindex: IfIndex,
         /// What the IP layer told.
         meta: Meta,
         /// The IP payload, cut at the IP length.
+        #[serde(skip)]
         bytes: &'a [u8],
     },
     /// An ARP or neighbour-discovery frame: somebody says `ip` is at `mac`.
@@ -69,11 +71,12 @@ pub enum Event<'a> {
     /// Leave everything as it is for the next run of this daemon, then [`Action::Exit`].
     Leave,
     /// Take over a new, validated configuration; only the difference is applied.
+    #[serde(skip)]
     Reload(Arc<Config>, Secrets),
 }
 
 /// What an earlier run left behind: in the kernel, and where this one can read it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Inheritance {
     /// Virtual addresses of an earlier configuration, removed if they are still there.
     pub orphans: BTreeSet<IpAddr>,
@@ -100,7 +103,7 @@ impl std::fmt::Debug for Secrets {
 }
 
 /// A network interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Link {
     /// Its number.
     pub index: IfIndex,
@@ -115,7 +118,7 @@ pub struct Link {
 }
 
 /// An address the kernel has on an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct KernelAddress {
     /// The interface.
     pub index: IfIndex,
@@ -204,7 +207,7 @@ pub enum Action {
 }
 
 /// A request to the kernel that may take long, hence is made by the worker thread.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Task {
     /// Open raw and packet sockets on an interface and join the multicast groups.
     OpenPort(PortSpec),
@@ -231,7 +234,7 @@ pub enum Task {
 }
 
 /// The sockets wanted on an interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PortSpec {
     /// The interface.
     pub index: IfIndex,
@@ -246,7 +249,7 @@ pub struct PortSpec {
 }
 
 /// An address to add or delete.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AddressSpec {
     /// The interface.
     pub index: IfIndex,
@@ -261,7 +264,9 @@ pub struct AddressSpec {
 }
 
 /// Why a task was not done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize,
+)]
 pub enum Failure {
     /// The kernel's errno.
     #[error("{}", std::io::Error::from_raw_os_error(*.0))]
@@ -285,7 +290,7 @@ pub enum ProxyOrder {
 }
 
 /// What became of a proxy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum ProxyEvent {
     /// It runs.
     Running {

@@ -65,7 +65,9 @@ pub struct Setup {
 }
 
 /// What a voter must not forget of a group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct Vote {
     /// The vote, unless it was given back.
     pub grant: Option<Grant>,

@@ -25,7 +25,7 @@ pub struct Voter {
 }
 
 /// A vote that was given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Grant {
     /// Which node asked.
     pub to: VoterIx,
