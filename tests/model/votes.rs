@@ -23,6 +23,7 @@ pub(crate) const LOCKED: &str = "no vote for what was given up";
 
 /// What a scene is about. Numbers are budgets: how often each thing may happen.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a thing that happens or does not")]
 pub(crate) struct Scene {
     pub(crate) name: &'static str,
     /// For each voter, how often it asks, and how often it gives up.
