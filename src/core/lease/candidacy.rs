@@ -12,12 +12,17 @@ impl Lease {
     pub(super) fn ask(&mut self, now: Instant, group: u16, out: &mut Vec<Action>) {
         let (Some(gate), majority) = (self.gate, self.majority()) else { return };
         let Some(seat) = self.seats.get_mut(&group) else { return };
-        if !seat.holder.is_open() && !seat.holder.is_asking() {
-            seat.epoch += 1;
+        let again = seat.holder.is_open() || seat.holder.is_asking();
+        if !again {
+            seat.epoch = seat.epoch.max(seat.highest) + 1;
         }
         seat.asked();
         let round = seat.holder.ask(now, self.terms.term);
-        let epoch = seat.epoch;
+        let asked = seat.raised.map_or(seat.epoch, |(_, epoch)| epoch);
+        if seat.highest > asked {
+            seat.raised = Some((round, seat.highest + 1));
+        }
+        let epoch = seat.raised.map_or(seat.epoch, |(_, epoch)| epoch);
         for to in self.others() {
             let entry = Entry { group, news: News::Request { gate, round, epoch } };
             out.push(Action::Tell { to, entry });
@@ -65,6 +70,9 @@ impl Lease {
         if let Some(until) = seat.holder.granted(now, from, round, majority) {
             out.push(Action::Gate { group, until: Some(until) });
             seat.won |= !was_open;
+            if let Some((_, epoch)) = seat.raised.filter(|(first, _)| round >= *first) {
+                (seat.epoch, seat.raised) = (epoch, None);
+            }
         }
     }
 
@@ -108,6 +116,7 @@ impl Lease {
         let Some(seat) = self.seats.get_mut(&group) else { return };
         let round = seat.holder.drop_all();
         seat.won = false;
+        seat.raised = None;
         seat.successor = None;
         out.push(Action::Gate { group, until: None });
         // A gate that cannot be relied upon may be open all the same: its votes, this node's own
