@@ -19,7 +19,7 @@ confdir = $(DESTDIR)/etc/vipd
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help deps root cargo build release demo test test-unit test-netns test-fuzz test-slow bench fuzz lint install clean
+.PHONY: help deps root cargo build release demo test test-unit test-netns test-fuzz test-slow model bench fuzz lint install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -60,6 +60,10 @@ test-fuzz: cargo
 test-slow: test ## everything, then thousands of bad nights and a longer look of the fuzzers (root)
 	@VIPD_SEEDS=5000 $(CARGO) test --locked --release --package vipd --test sim
 	@fuzz/run.sh 60
+
+model: cargo ## the lease, searched further than by `cargo test`: a table of scenes and mutants
+	@VIPD_MODEL=long $(CARGO) test --locked --release --package vipd --test model -- \
+	    --nocapture --test-threads=1
 
 bench: root cargo deps release ## vipd against keepalived, interleaved: outages, CPU, memory (root)
 	@target/release/bench $(BENCH)

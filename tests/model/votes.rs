@@ -23,6 +23,7 @@ pub(crate) const LOCKED: &str = "no vote for what was given up";
 
 /// What a scene is about. Numbers are budgets: how often each thing may happen.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a thing that happens or does not")]
 pub(crate) struct Scene {
     pub(crate) name: &'static str,
     /// For each voter, how often it asks, and how often it gives up.
@@ -73,6 +74,8 @@ pub(crate) struct Host {
     kernel: Instant,
     quiet: Instant,
     epoch: u64,
+    /// The highest tenure it was refused for.
+    highest: u64,
     /// The highest round that was said to be void.
     void: u64,
     /// Of which gates it heard that, up to which round.
@@ -131,6 +134,7 @@ impl Host {
             kernel: Instant::BOOT,
             quiet: Instant::BOOT,
             epoch: 0,
+            highest: 0,
             void: 0,
             told: BTreeMap::new(),
             asked: 0,
@@ -212,8 +216,9 @@ impl Scene {
         let now = host.now();
         host.asks -= 1;
         host.asked = host.clock;
+        // As a candidate does, which takes back one request before it makes the next.
         if !host.holder.is_open() && !host.holder.is_asking() {
-            host.epoch = host.epoch.max(host.voter.epoch().0) + 1;
+            host.epoch = host.epoch.max(host.voter.epoch().0).max(host.highest) + 1;
         }
         if self.is(Mutant::OneRound) {
             host.holder.limit(at(u64::from(u32::MAX)));
@@ -293,9 +298,7 @@ impl Scene {
                 self.count(world, ix, from, now, round);
             }
             News::Deny { gate, why: Denial::Epoch { highest }, .. } if gate == host.gate => {
-                if !host.holder.is_open() {
-                    host.epoch = host.epoch.max(highest + 1);
-                }
+                host.highest = host.highest.max(highest);
             }
             News::Release { gate, round, successor } => {
                 let named = if self.is(Mutant::AnyRound) {
@@ -357,6 +360,7 @@ impl Scene {
             Holder::default()
         };
         host.epoch = host.voter.epoch().0;
+        host.highest = 0;
         host.void = 0;
         host.told.clear();
         host.inbox = None;

@@ -148,6 +148,17 @@ impl Scene {
         self.mutant == Some(mutant)
     }
 
+    fn is_lost(&self, news: News) -> bool {
+        match news {
+            News::Report(_) => true,
+            News::Deny { .. } => !self.denials,
+            News::Request { .. }
+            | News::Grant { .. }
+            | News::Release { .. }
+            | News::Move { .. } => false,
+        }
+    }
+
     fn digest(&self, file: usize) -> Digest {
         Digest(if self.is(Mutant::SameDigest) { 1 } else { u128::try_from(file).unwrap() + 1 })
     }
@@ -212,13 +223,21 @@ impl Scene {
                 Action::Settled(digest) if !self.is(Mutant::NotConfirmed) => {
                     host.confirmed = Some(digest);
                 }
-                Action::Tell { entry: Entry { news: News::Report(_), .. }, .. } => {}
-                Action::Tell { entry: Entry { news: News::Deny { .. }, .. }, .. }
-                    if !self.denials => {}
-                Action::Tell { to, entry } => {
+                Action::Tell { to, entry } if !self.is_lost(entry.news) => {
                     told.entry(file.voters[to.index()]).or_default().push(entry);
                 }
-                _ => {}
+                Action::Tell { .. }
+                | Action::Settled(_)
+                | Action::Beat { .. }
+                | Action::Advertise { .. }
+                | Action::Announce { .. }
+                | Action::Probe { .. }
+                | Action::Kernel(_)
+                | Action::Proxy(..)
+                | Action::Guard(_)
+                | Action::Note(_)
+                | Action::Reloaded(_)
+                | Action::Exit => {}
             }
         }
         let head = host.lease.head(now);

@@ -342,7 +342,7 @@ impl Lease {
                     if let Some(seat) = self.seats.get_mut(group)
                         && !seat.holder.is_open()
                     {
-                        seat.epoch = seat.epoch.max(report.epoch);
+                        seat.highest = seat.highest.max(report.epoch);
                     }
                 }
                 News::Move { to } => {

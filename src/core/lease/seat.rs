@@ -80,6 +80,12 @@ pub struct Seat {
     pub(super) stand: Stand,
     /// The tenure of this node, held or asked for.
     pub(super) epoch: u64,
+    /// The highest tenure heard of: the next one asked for is above it. The one that is asked for
+    /// already stays as the voters know it.
+    pub(super) highest: u64,
+    /// What a holder asks for instead, as a voter knows of a higher tenure, and from which round
+    /// on: its own once that is granted.
+    pub(super) raised: Option<(u64, u64)>,
     /// The votes that came and were news to nobody yet.
     pub(super) won: bool,
     pub(super) successor: Option<(VoterIx, Yielding)>,
@@ -98,6 +104,8 @@ impl Seat {
     pub(super) fn new(voter: Voter, holder: Holder) -> Self {
         Self {
             epoch: voter.epoch().0,
+            highest: 0,
+            raised: None,
             voter,
             holder,
             stand: Stand::NONE,
@@ -186,7 +194,7 @@ impl Seat {
         let left = match why {
             Denial::Held { left, .. } | Denial::Quiet { left } => left,
             Denial::Epoch { highest } => {
-                self.epoch = self.epoch.max(highest + 1);
+                self.highest = self.highest.max(highest);
                 Duration::ZERO
             }
             Denial::Unsettled | Denial::Config | Denial::OneWay | Denial::Clock => Duration::MAX,
