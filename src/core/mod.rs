@@ -332,6 +332,16 @@ impl Node {
         self.links.get(ifindex).map(|l| l.mac)
     }
 
+    /// The configuration in force.
+    pub fn config(&self) -> &Arc<Config> {
+        &self.config
+    }
+
+    /// What the file calls a group: what outlives this process is kept under its name.
+    pub fn group_name(&self, group: u16) -> Option<&str> {
+        Some(&self.groups.get(&group)?.config.name)
+    }
+
     /// What the proxy of a group is.
     pub fn proxy(&self, group: u16) -> Option<&Proxy> {
         self.groups.get(&group)?.config.proxy.as_ref()
