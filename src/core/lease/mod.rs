@@ -293,14 +293,20 @@ impl Lease {
         let Some(elector) = self.electors.get_mut(from.index()).filter(|_| from != self.me) else {
             return;
         };
-        elector.hear(now, message.head);
-        let same = elector.runs(self.digest);
+        let fresh = elector.hear(now, message.head);
+        // Places are those of the file that the sender had then.
+        let same = message.head.active == self.digest;
         self.settle(now, out);
         for Entry { group, news } in &message.entries {
             match news {
-                News::Request { gate, round, epoch } => {
+                News::Request { gate, round, epoch } if same => {
                     let ask = Ask { from, gate: *gate, round: *round, epoch: *epoch };
                     self.requested(now, *group, &ask, out);
+                }
+                News::Request { gate, round, .. } => {
+                    let (group, why) = (*group, Denial::Config);
+                    let news = News::Deny { gate: *gate, round: *round, why };
+                    out.push(Action::Tell { to: from, entry: Entry { group, news } });
                 }
                 _ if !same => {}
                 News::Grant { gate, round } if Some(*gate) == self.gate => {
@@ -316,7 +322,7 @@ impl Lease {
                     }
                     seat.freed(now);
                 }
-                News::Report(report) => {
+                News::Report(report) if fresh => {
                     self.electors[from.index()].report(now, *group, *report);
                     if let Some(seat) = self.seats.get_mut(group)
                         && !seat.holder.is_open()
@@ -327,7 +333,7 @@ impl Lease {
                 News::Move { to } => {
                     self.order(now, *group, *to);
                 }
-                News::Grant { .. } | News::Deny { .. } => {}
+                News::Grant { .. } | News::Deny { .. } | News::Report(_) => {}
             }
         }
     }
