@@ -15,7 +15,7 @@ impl Lease {
         if !seat.holder.is_open() && !seat.holder.is_asking() {
             seat.epoch += 1;
         }
-        seat.asked();
+        seat.asked(now);
         let round = seat.holder.ask(now, self.terms.term);
         let epoch = seat.epoch;
         for to in self.others() {
@@ -77,12 +77,12 @@ impl Lease {
         why: Denial,
         out: &mut Vec<Action>,
     ) {
-        let (voters, majority) = (self.electors.len(), self.majority());
+        let (voters, majority, soon) = (self.electors.len(), self.majority(), self.terms.renew);
         let Some(seat) = self.seats.get_mut(&group) else { return };
         if round != seat.holder.last_round() || !seat.holder.is_asking() {
             return;
         }
-        if seat.denied(from, why, voters, majority) && !seat.holder.is_open() {
+        if seat.denied(now, soon, from, why, voters, majority) && !seat.holder.is_open() {
             self.take_back(now, group, out);
         }
     }

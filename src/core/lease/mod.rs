@@ -263,7 +263,8 @@ impl Lease {
             return wants;
         }
         let ask = if let Some(at) = seat.holder.asked_at() {
-            at + seat.patience(now, self.me, &self.terms)
+            let given_up = at + seat.patience(now, self.me, &self.terms);
+            seat.again_at().map_or(given_up, |again| again.min(given_up))
         } else {
             let rank = seat.rank(now, group, self.me, &self.electors, self.alive());
             seat.ask_at(now, self.me, rank)
@@ -507,6 +508,8 @@ impl Lease {
         if let Some(at) = seat.holder.asked_at() {
             if now >= at + seat.patience(now, self.me, &self.terms) {
                 self.take_back(now, group, out);
+            } else if seat.again_at().is_some_and(|again| now >= again) {
+                self.ask(now, group, out);
             }
         } else {
             let rank = seat.rank(now, group, self.me, &self.electors, self.alive());

@@ -15,7 +15,7 @@ use super::voter::Voter;
 /// How much later than a better candidate the next one asks.
 const TURN: Duration = Duration::from_millis(10);
 /// Votes end at slightly different moments: as long as a datagram may take more to one voter than
-/// to another without costing an attempt.
+/// to another without costing an attempt, apart from what their clocks may differ.
 const SLACK: Duration = Duration::from_micros(500);
 /// How soon a successor asks again while the predecessor's word is still on its way to some.
 const SOON: Duration = Duration::from_millis(2);
@@ -90,6 +90,10 @@ pub struct Seat {
     better_since: Option<Instant>,
     /// No request before that.
     retry_at: Instant,
+    /// When the last request was made.
+    asked_at: Instant,
+    /// When a vote that was refused is free, if that is soon.
+    again_at: Option<Instant>,
     /// Who refused the last request, and for how long it was said to be held.
     denials: Vec<(VoterIx, Duration)>,
 }
@@ -107,6 +111,8 @@ impl Seat {
             able_since: None,
             better_since: None,
             retry_at: Instant::BOOT,
+            asked_at: Instant::BOOT,
+            again_at: None,
             denials: Vec::new(),
         }
     }
@@ -158,6 +164,11 @@ impl Seat {
         free.max(since).max(self.retry_at) + TURN * rank
     }
 
+    /// When a request that is under way is repeated: votes that were refused for a moment are free.
+    pub(super) fn again_at(&self) -> Option<Instant> {
+        self.again_at
+    }
+
     /// How long a request waits for its votes before it is taken back.
     pub(super) fn patience(&self, now: Instant, me: VoterIx, terms: &config::Lease) -> Duration {
         if self.voter.reserved(now).is_some_and(|(to, _)| to == me) {
@@ -168,13 +179,17 @@ impl Seat {
     }
 
     /// A request was begun.
-    pub(super) fn asked(&mut self) {
+    pub(super) fn asked(&mut self, now: Instant) {
+        self.asked_at = now;
+        self.again_at = None;
         self.denials.clear();
     }
 
     /// A voter refused the request under way; says whether it can no longer be won.
     pub(super) fn denied(
         &mut self,
+        now: Instant,
+        soon: Duration,
         from: VoterIx,
         why: Denial,
         voters: usize,
@@ -193,6 +208,10 @@ impl Seat {
             Denial::Reserved { .. } => super::voter::RESERVED,
         };
         self.denials.push((from, left));
+        if left < soon {
+            let at = now + left + SLACK;
+            self.again_at = Some(self.again_at.map_or(at, |was| was.min(at)));
+        }
         voters - self.denials.len() < majority
     }
 
@@ -215,9 +234,10 @@ impl Seat {
         self.denials.clear();
     }
 
-    /// Somebody gave votes back: they may be had before the refusals said.
+    /// Somebody gave votes back: they may be had before the refusals said. Not at once after the
+    /// last attempt, or candidates that cannot win would set each other off without end.
     pub(super) fn freed(&mut self, now: Instant) {
-        self.retry_at = self.retry_at.min(now);
+        self.retry_at = self.retry_at.min(now.max(self.asked_at + TURN));
     }
 
     /// How many live candidates come before this node.
