@@ -259,7 +259,7 @@ impl Lease {
             return Some(renew.min(seat.holder.until()));
         }
         let wants = seat.wants_at().filter(|at| *at > now);
-        if !seat.runs() || self.gate.is_none() {
+        if !seat.runs() || self.gate.is_none() || !self.clock_ok {
             return wants;
         }
         let ask = if let Some(at) = seat.holder.asked_at() {
