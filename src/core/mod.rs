@@ -107,6 +107,8 @@ pub struct Node {
     clock: Result<(), Box<str>>,
     /// What the gate was told to guard.
     guarded: BTreeMap<IpAddr, u16>,
+    /// Where the actions of the step under way begin.
+    step_from: usize,
     /// A configuration that waits until every voter has it.
     parked: Option<(Arc<Config>, Secrets)>,
 }
@@ -219,6 +221,7 @@ impl Node {
             gate: Err("the kernel's gate is being put in place".into()),
             clock: Ok(()),
             guarded: BTreeMap::new(),
+            step_from: 0,
             parked: None,
         };
         for ix in 0..node.config.groups.len() {
@@ -237,6 +240,7 @@ impl Node {
     /// a completion that raced with a transition does no harm.
     pub fn step(&mut self, now: Instant, event: Event<'_>, out: &mut Vec<Action>) {
         let mut touched = EVERY_GROUP;
+        self.step_from = out.len();
         self.expire_leases(now, out);
         match event {
             Event::Tick => self.tick(now, out),

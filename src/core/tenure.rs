@@ -9,8 +9,8 @@ use crate::config::{Config, Member, Safety};
 use crate::types::{Instant, VoterIx};
 use crate::wire::peer::{Head, Message};
 
-use super::event::{Action, Inheritance, Secrets};
-use super::lease::{Lease, Setup, Verdict, Yielding};
+use super::event::{Action, Inheritance, NOBODY, Secrets};
+use super::lease::{Lease, Setup, Transition, Verdict, Yielding};
 use super::status::Severity;
 use super::{Node, why};
 
@@ -290,7 +290,7 @@ impl Node {
         let digest = config.digest();
         self.parked = Some((config, secrets));
         if let Some(lease) = &mut self.lease {
-            lease.announce(digest);
+            lease.announce(now, digest);
         }
         let text = "another configuration waits until every voter has it".to_owned();
         self.parts(out).1.note(now, Severity::Info, None, "reload-waits", text.clone());
@@ -308,31 +308,42 @@ impl Node {
         }
     }
 
-    /// The lease under the configuration now in force; `was` are the names of the groups before.
-    pub(super) fn switch_lease(&mut self, now: Instant, was: &[String], out: &mut Vec<Action>) {
+    /// What this step has decided so far names groups by their places in the configuration before:
+    /// what is to be written down is renamed. What is to be told would be read by the new places,
+    /// too; it is taken back, as it may as well have been lost.
+    pub(super) fn rename(&self, was: &Config, out: &mut Vec<Action>) {
+        let change = Transition::new(was, &self.config);
+        let told = out.split_off(self.step_from.min(out.len()));
+        out.extend(told.into_iter().filter_map(|action| match action {
+            Action::Tell { .. } => None,
+            Action::Remember { group, vote } => {
+                Some(Action::Remember { group: change.place(group)?, vote })
+            }
+            Action::Advertise { .. }
+            | Action::Announce { .. }
+            | Action::Probe { .. }
+            | Action::Kernel(_)
+            | Action::Proxy(..)
+            | Action::Beat { .. }
+            | Action::Guard(_)
+            | Action::Gate { .. }
+            | Action::Settled(_)
+            | Action::Note(_)
+            | Action::Reloaded(_)
+            | Action::Exit => Some(action),
+        }));
+    }
+
+    /// The lease under the configuration now in force; `was` is the one before.
+    pub(super) fn switch_lease(&mut self, now: Instant, was: &Config, out: &mut Vec<Action>) {
         let setup = self.lease_setup();
-        let places = |name: &String| {
-            let place = self.config.groups.iter().position(|g| g.name == *name)?;
-            (self.config.groups[place].safety == Safety::Lease).then_some(place)
-        };
-        let kept: BTreeMap<u16, u16> = (0..)
-            .zip(was)
-            .filter_map(|(old, name)| Some((old, u16::try_from(places(name)?).ok()?)))
-            .collect();
         match (&mut self.lease, self.config.needs_lease()) {
             (Some(lease), true) if lease.digests().0 == setup.digest => {
-                lease.announce(setup.digest);
+                lease.announce(now, setup.digest);
             }
             (Some(_), true) => {
-                self.with_lease(out, |lease, out| lease.switch(now, &setup, &kept, out));
-                for (place, group) in (0..).zip(&self.config.groups) {
-                    if let Some(lease) = &mut self.lease
-                        && group.safety == Safety::Lease
-                        && lease.seat(place).is_none()
-                    {
-                        lease.add(place, super::lease::Vote::default(), None);
-                    }
-                }
+                let change = Transition::new(was, &self.config);
+                self.with_lease(out, |lease, out| lease.switch(now, &setup, &change, out));
             }
             (None, true) => {
                 let gate = self.gate_id;

@@ -23,7 +23,7 @@ impl Lease {
             out.push(Action::Tell { to, entry });
         }
         let own = Ask { from: self.me, gate, round, epoch };
-        let answer = match self.silence(now) {
+        let answer = match self.silence(now, group) {
             Some(why) => Err(why),
             None => self.vote(now, group, &own, out).unwrap_or(Ok(())),
         };

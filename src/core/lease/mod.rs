@@ -38,6 +38,7 @@ use crate::wire::peer::{Denial, Entry, Head, Message, News};
 
 use super::event::Action;
 
+pub use agreement::Transition;
 pub use electorate::Elector;
 pub use holder::Holder;
 pub use seat::{Seat, Stand, Verdict, Yielding};
@@ -363,11 +364,13 @@ impl Lease {
     // ---- votes ----
 
     /// Why this voter would vote for nobody now.
-    fn silence(&self, now: Instant) -> Option<Denial> {
+    fn silence(&self, now: Instant, group: u16) -> Option<Denial> {
+        let quiet = self.seats.get(&group).map_or(Instant::BOOT, |s| s.quiet_until);
+        let quiet = quiet.max(self.quiet_until);
         if !self.settled {
             Some(Denial::Unsettled)
-        } else if now < self.quiet_until {
-            Some(Denial::Quiet { left: self.quiet_until.since(now) })
+        } else if now < quiet {
+            Some(Denial::Quiet { left: quiet.since(now) })
         } else if !self.clock_ok {
             Some(Denial::Clock)
         } else {
@@ -378,7 +381,7 @@ impl Lease {
     fn requested(&mut self, now: Instant, group: u16, ask: &Ask, out: &mut Vec<Action>) {
         let elector = &self.electors[ask.from.index()];
         let refused = if elector.runs(self.digest) {
-            self.silence(now).or((!elector.hears(self.me)).then_some(Denial::OneWay))
+            self.silence(now, group).or((!elector.hears(self.me)).then_some(Denial::OneWay))
         } else {
             Some(Denial::Config)
         };

@@ -84,6 +84,8 @@ pub struct Seat {
     pub(super) won: bool,
     pub(super) successor: Option<(VoterIx, Yielding)>,
     pub(super) reported: Option<Report>,
+    /// No votes before: this voter may have given one that it knows nothing of.
+    pub(super) quiet_until: Instant,
     /// Since when this node could hold.
     able_since: Option<Instant>,
     /// Since when a holder of lower priority is known.
@@ -108,6 +110,7 @@ impl Seat {
             won: false,
             successor: None,
             reported: None,
+            quiet_until: Instant::BOOT,
             able_since: None,
             better_since: None,
             retry_at: Instant::BOOT,
@@ -115,6 +118,11 @@ impl Seat {
             again_at: None,
             denials: Vec::new(),
         }
+    }
+
+    /// That of a group nothing is known of, which votes for nobody before `until`.
+    pub(super) fn quiet(until: Instant) -> Self {
+        Self { quiet_until: until, ..Self::new(Voter::default(), Holder::default()) }
     }
 
     /// Who votes for this node.
