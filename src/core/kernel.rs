@@ -8,7 +8,7 @@ use crate::config::Transport;
 use crate::types::{Family, IfIndex, Instant};
 
 use super::addresses::Op;
-use super::event::{Action, AddressSpec, Failure, KernelAddress, Link, PortSpec, Task};
+use super::event::{Action, AddressSpec, Failure, KernelAddress, Link, NOBODY, PortSpec, Task};
 use super::group::{Group, spec};
 use super::links::{self, NotReady};
 use super::status::Severity;
@@ -107,7 +107,7 @@ impl Node {
                 }
                 (id, slot)
             }
-            None if address.ours && self.orphans.contains(&address.ip) => (u16::MAX, u16::MAX),
+            None if address.ours && self.orphans.contains(&address.ip) => (NOBODY, u16::MAX),
             None => return,
         };
         let spec = AddressSpec {

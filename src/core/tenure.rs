@@ -260,6 +260,10 @@ impl Node {
                 }
             }
         }
+        // Nobody may serve what a file of an earlier run had and this one has not.
+        for ip in self.orphans.iter().filter(|ip| self.links.carrying(**ip).is_some()) {
+            guarded.entry(*ip).or_insert(NOBODY);
+        }
         if guarded != self.guarded {
             self.guarded.clone_from(&guarded);
             out.push(Action::Guard(guarded));
