@@ -226,8 +226,12 @@ impl Node {
         };
         for ix in 0..node.config.groups.len() {
             let settings = node.settings(ix, secrets);
-            let open = start.open.get(&settings.config.name).copied();
-            let id = node.add_group(now, settings, open.filter(|until| *until > now), out);
+            let open = start.open.get(&settings.config.name).filter(|until| **until > now);
+            let heir = node.inherits(start, &settings.config);
+            let id = node.add_group(now, settings, open.copied().filter(|_| heir), out);
+            if open.is_some() && !heir {
+                out.push(Action::Gate { group: id, until: None });
+            }
             node.order.push(id);
         }
         node.found_lease(now, start);

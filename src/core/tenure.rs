@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::config::{Config, Member, Safety};
+use crate::config::{Config, Group, Member, Safety};
 use crate::types::{Instant, VoterIx};
 use crate::wire::peer::{Head, Message};
 
@@ -32,11 +32,18 @@ impl Node {
         for (place, group) in (0..).zip(&self.config.groups) {
             if group.safety == Safety::Lease {
                 let votes = start.votes.as_ref().and_then(|v| v.get(&group.name));
-                let open = start.open.get(&group.name).copied().filter(|until| *until > now);
+                let open = start.open.get(&group.name).copied();
+                let open = open.filter(|until| *until > now && self.inherits(start, group));
                 lease.add(place, votes.copied().unwrap_or_default(), open);
             }
         }
         self.lease = Some(lease);
+    }
+
+    /// Whether this run may go on with what an earlier one left open. A gate that was opened under
+    /// another file stood before other addresses: somebody else may hold those of this one.
+    pub(super) fn inherits(&self, start: &Inheritance, group: &Group) -> bool {
+        group.safety != Safety::Lease || start.confirmed == Some(self.config.digest())
     }
 
     fn lease_setup(&self) -> Setup {
@@ -71,7 +78,13 @@ impl Node {
 
     /// Before anything else at a new moment: what may no longer be served is not.
     pub(super) fn expire_leases(&mut self, now: Instant, out: &mut Vec<Action>) {
-        self.with_lease(out, |lease, out| lease.expire(now, out));
+        let over = self.with_lease(out, |lease, out| lease.expire(now, out)).unwrap_or_default();
+        for place in over {
+            // Nothing else that the event brings may find the group Active.
+            if let Some(id) = self.order.get(usize::from(place)) {
+                self.follow_lease(now, place, *id, out);
+            }
+        }
     }
 
     pub(super) fn tick_lease(&mut self, now: Instant, out: &mut Vec<Action>) {
@@ -205,7 +218,10 @@ impl Node {
         }
         let shut = self.lease.as_ref().is_none_or(|l| l.holds(now, place).is_none());
         if shut {
-            self.with(id, out, super::group::Group::say_farewell);
+            self.with(id, out, |group, out| {
+                group.disinherit(now);
+                group.say_farewell(out);
+            });
         }
     }
 

@@ -419,12 +419,14 @@ impl Lease {
     // ---- what follows ----
 
     /// Shuts every gate whose time has passed: before anything else is done at a new moment.
-    pub fn expire(&mut self, now: Instant, out: &mut Vec<Action>) {
+    /// Returns whose.
+    pub fn expire(&mut self, now: Instant, out: &mut Vec<Action>) -> Vec<u16> {
         let over = |s: &Seat| s.holder.is_open() && s.holder.holds(now).is_none();
         let over: Vec<_> = self.seats.iter().filter(|(_, s)| over(s)).map(|(g, _)| *g).collect();
-        for group in over {
-            self.shut(now, group, None, out);
+        for group in &over {
+            self.shut(now, *group, None, out);
         }
+        over
     }
 
     /// Lets time pass, apart from the groups.
