@@ -268,8 +268,9 @@ impl Node {
         let mut guarded: BTreeMap<IpAddr, u16> = BTreeMap::new();
         for (id, group) in &self.groups {
             for slot in group.addresses.slots() {
-                if !slot.retired || slot.have || slot.pending.is_some() {
-                    let taken = slot.retired && guarded.contains_key(&slot.spec.ip);
+                let leaves = slot.retired || group.retired;
+                if !leaves || slot.have || slot.pending.is_some() {
+                    let taken = leaves && guarded.contains_key(&slot.spec.ip);
                     if !taken {
                         guarded.insert(slot.spec.ip, *id);
                     }

@@ -15,7 +15,7 @@ use super::voter::Voter;
 /// How much later than a better candidate the next one asks.
 const TURN: Duration = Duration::from_millis(10);
 /// Votes end at slightly different moments: as long as a datagram may take more to one voter than
-/// to another without costing an attempt, apart from what their clocks may differ.
+/// to another without costing an attempt.
 const SLACK: Duration = Duration::from_micros(500);
 /// How soon a successor asks again while the predecessor's word is still on its way to some.
 const SOON: Duration = Duration::from_millis(2);
