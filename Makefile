@@ -9,6 +9,8 @@ BUILD ?= target/release
 BENCH ?=
 # Seconds for each target of `make fuzz`.
 FUZZ_TIME ?= 60
+# Schedules of `make storm`.
+STORM ?= 1000000
 
 bindir = $(DESTDIR)$(PREFIX)/bin
 mandir = $(DESTDIR)$(PREFIX)/share/man/man8
@@ -19,7 +21,7 @@ confdir = $(DESTDIR)/etc/vipd
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help deps root cargo build release demo test test-unit test-netns test-fuzz test-slow bench fuzz lint install clean
+.PHONY: help deps root cargo build release demo test test-unit test-netns test-fuzz test-slow storm bench fuzz lint install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -60,6 +62,10 @@ test-fuzz: cargo
 test-slow: test ## everything, then thousands of bad nights and a longer look of the fuzzers (root)
 	@VIPD_SEEDS=5000 $(CARGO) test --locked --release --package vipd --test sim
 	@fuzz/run.sh 60
+
+storm: cargo ## a million schedules of groups held by lease, STORM=1000000 of them; prints the rate
+	@VIPD_STORM=$(STORM) $(CARGO) test --locked --release --package vipd --test sim -- \
+	    --ignored --exact --nocapture lease::storm::storm
 
 bench: root cargo deps release ## vipd against keepalived, interleaved: outages, CPU, memory (root)
 	@target/release/bench $(BENCH)
