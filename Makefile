@@ -9,6 +9,8 @@ BUILD ?= target/release
 BENCH ?=
 # Seconds for each target of `make fuzz`.
 FUZZ_TIME ?= 60
+# Schedules of `make storm`.
+STORM ?= 1000000
 
 bindir = $(DESTDIR)$(PREFIX)/bin
 mandir = $(DESTDIR)$(PREFIX)/share/man/man8
@@ -19,7 +21,7 @@ confdir = $(DESTDIR)/etc/vipd
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help deps root cargo build release demo test test-unit test-netns test-fuzz test-slow model bench fuzz lint install clean
+.PHONY: help deps root cargo build release demo test test-unit test-netns test-fuzz test-slow model storm bench fuzz lint install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -64,6 +66,10 @@ test-slow: test ## everything, then thousands of bad nights and a longer look of
 model: cargo ## the lease, searched further than by `cargo test`: a table of scenes and mutants
 	@VIPD_MODEL=long $(CARGO) test --locked --release --package vipd --test model -- \
 	    --nocapture --test-threads=1
+
+storm: cargo ## a million schedules of groups held by lease, STORM=1000000 of them; prints the rate
+	@VIPD_STORM=$(STORM) $(CARGO) test --locked --release --package vipd --test sim -- \
+	    --ignored --exact --nocapture lease::storm::storm
 
 bench: root cargo deps release ## vipd against keepalived, interleaved: outages, CPU, memory (root)
 	@target/release/bench $(BENCH)

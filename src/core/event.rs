@@ -130,6 +130,9 @@ pub struct KernelAddress {
     pub ours: bool,
 }
 
+/// The group of an address that no group has.
+pub const NOBODY: u16 = u16::MAX;
+
 /// Something to be done outside.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
@@ -177,7 +180,7 @@ pub enum Action {
         to: VoterIx,
     },
     /// Whose frames the kernel's gate is to stop, before any address is asked for: every address
-    /// and its group.
+    /// and its group, or [`NOBODY`] for one that is on its way out and has no gate that opens.
     Guard(BTreeMap<IpAddr, u16>),
     /// Open the kernel's gate of a group until then, or shut it. Immediate.
     Gate {

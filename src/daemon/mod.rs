@@ -142,8 +142,14 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
     let instance = instance::Instance::claim(&options.runtime_dir, &loaded.config.cluster, &node)?;
     let record = Record::open(&options.state_dir)
         .map_err(|source| StartError::State { path: options.state_dir.clone(), source })?;
+    let confirmed = record.read();
+    if confirmed.digest.is_some_and(|d| d != loaded.config.digest()) {
+        record
+            .doubt()
+            .map_err(|source| StartError::State { path: options.state_dir.clone(), source })?;
+    }
     let orphans = instance.remember(&loaded.config);
-    let mut start = inherit(options, loaded, orphans, record.read())?;
+    let mut start = inherit(options, loaded, orphans, confirmed)?;
     let gate = start.inheritance.gate;
     start.recorder = recorder(options, loaded)?;
     let runtime = tokio::runtime::Builder::new_current_thread()

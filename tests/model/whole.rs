@@ -12,7 +12,7 @@ use std::time::Duration;
 use stateright::{Model, Property};
 use vipd::config;
 use vipd::core::event::Action;
-use vipd::core::lease::{Lease, Setup, Stand, Verdict, Vote};
+use vipd::core::lease::{Lease, Setup, Stand, Transition, Verdict, Vote};
 use vipd::types::{Digest, GateId, Instant, Priority, VoterIx};
 use vipd::wire::peer::{Entry, Message, News};
 
@@ -237,7 +237,7 @@ impl Scene {
                 | Action::Guard(_)
                 | Action::Note(_)
                 | Action::Reloaded(_)
-                | Action::Exit => {}
+                | Action::Exit { .. } => {}
             }
         }
         let head = host.lease.head(now);
@@ -298,12 +298,18 @@ impl Scene {
         let (old, new) = (&self.files[host.file], &self.files[file]);
         let setup = self.setup(ix, file);
         let kept = (0..).zip(&old.groups).filter_map(|(was, name)| Some((was, new.place(*name)?)));
-        host.lease.switch(now, &setup, &kept.collect(), out);
-        for place in (0..).take(new.groups.len()) {
-            if host.lease.seat(place).is_none() {
-                host.lease.add(place, Vote::default(), None);
-            }
-        }
+        let change = Transition {
+            kept: kept.collect(),
+            // A gate that is shut on the way hides what these two do wrong.
+            grown: if self.is(Mutant::SettleAtOnce) || self.is(Mutant::GuardLate) {
+                BTreeSet::new()
+            } else {
+                new.place(new.x).filter(|_| old.x != new.x).into_iter().collect()
+            },
+            all: (0..).take(new.groups.len()).collect(),
+            voters: old.voters != new.voters,
+        };
+        host.lease.switch(now, &setup, &change, out);
         host.file = file;
         // A group that lost one address goes on with its others.
         host.active.retain(|name| new.groups.contains(name));
@@ -330,7 +336,7 @@ impl Scene {
         let same = self.files[host.file].voters == self.files[file].voters;
         if same && !self.is(Mutant::SettleAtOnce) {
             host.parked = Some(file);
-            host.lease.announce(self.digest(file));
+            host.lease.announce(now, self.digest(file));
             return;
         }
         let mut out = Vec::new();
@@ -421,7 +427,12 @@ impl Scene {
         if self.is(Mutant::NoQuietAfterSettling) && all && !host.lease.is_settled() {
             let mut setup = self.setup(ix, file);
             setup.confirmed = Some(setup.digest);
-            let same = (0..).take(self.files[file].groups.len()).map(|g| (g, g)).collect();
+            let all = || (0..).take(self.files[file].groups.len());
+            let same = Transition {
+                kept: all().map(|g| (g, g)).collect(),
+                all: all().collect(),
+                ..Transition::default()
+            };
             world.hosts[usize::from(ix)].lease.switch(now, &setup, &same, &mut Vec::new());
         }
     }

@@ -56,7 +56,7 @@ impl Group {
     }
 
     /// What an earlier run held is not gone on with.
-    pub(super) fn disinherit(&mut self, now: Instant) {
+    pub(crate) fn disinherit(&mut self, now: Instant) {
         if self.heir.take().is_some() {
             self.addresses.set_wanted(now, false);
         }

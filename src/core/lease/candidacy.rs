@@ -16,7 +16,7 @@ impl Lease {
         if !again {
             seat.epoch = seat.epoch.max(seat.highest) + 1;
         }
-        seat.asked();
+        seat.asked(now);
         let round = seat.holder.ask(now, self.terms.term);
         let asked = seat.raised.map_or(seat.epoch, |(_, epoch)| epoch);
         if seat.highest > asked {
@@ -28,7 +28,7 @@ impl Lease {
             out.push(Action::Tell { to, entry });
         }
         let own = Ask { from: self.me, gate, round, epoch };
-        let answer = match self.silence(now) {
+        let answer = match self.silence(now, group) {
             Some(why) => Err(why),
             None => self.vote(now, group, &own, out).unwrap_or(Ok(())),
         };
@@ -85,12 +85,12 @@ impl Lease {
         why: Denial,
         out: &mut Vec<Action>,
     ) {
-        let (voters, majority) = (self.electors.len(), self.majority());
+        let (voters, majority, soon) = (self.electors.len(), self.majority(), self.terms.renew);
         let Some(seat) = self.seats.get_mut(&group) else { return };
         if round != seat.holder.last_round() || !seat.holder.is_asking() {
             return;
         }
-        if seat.denied(from, why, voters, majority) && !seat.holder.is_open() {
+        if seat.denied(now, soon, from, why, voters, majority) && !seat.holder.is_open() {
             self.take_back(now, group, out);
         }
     }

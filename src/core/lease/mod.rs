@@ -38,6 +38,7 @@ use crate::wire::peer::{Denial, Entry, Head, Message, News};
 
 use super::event::Action;
 
+pub use agreement::Transition;
 pub use electorate::Elector;
 pub use holder::Holder;
 pub use seat::{Seat, Stand, Verdict, Yielding};
@@ -280,11 +281,12 @@ impl Lease {
             return Some(renew.min(seat.holder.until()));
         }
         let wants = seat.wants_at().filter(|at| *at > now);
-        if !seat.runs() || self.gate.is_none() {
+        if !seat.runs() || self.gate.is_none() || !self.clock_ok {
             return wants;
         }
         let ask = if let Some(at) = seat.holder.asked_at() {
-            at + seat.patience(now, self.me, &self.terms)
+            let given_up = at + seat.patience(now, self.me, &self.terms);
+            seat.again_at().map_or(given_up, |again| again.min(given_up))
         } else {
             let rank = seat.rank(now, group, self.me, &self.electors, self.alive());
             seat.ask_at(now, self.me, rank)
@@ -314,14 +316,20 @@ impl Lease {
         let Some(elector) = self.electors.get_mut(from.index()).filter(|_| from != self.me) else {
             return;
         };
-        elector.hear(now, message.head);
-        let same = elector.runs(self.digest);
+        let fresh = elector.hear(now, message.head);
+        // Places are those of the file that the sender had then.
+        let same = message.head.active == self.digest;
         self.settle(now, out);
         for Entry { group, news } in &message.entries {
             match news {
-                News::Request { gate, round, epoch } => {
+                News::Request { gate, round, epoch } if same => {
                     let ask = Ask { from, gate: *gate, round: *round, epoch: *epoch };
                     self.requested(now, *group, &ask, out);
+                }
+                News::Request { gate, round, .. } => {
+                    let (group, why) = (*group, Denial::Config);
+                    let news = News::Deny { gate: *gate, round: *round, why };
+                    out.push(Action::Tell { to: from, entry: Entry { group, news } });
                 }
                 _ if !same => {}
                 News::Grant { gate, round } if Some(*gate) == self.gate => {
@@ -337,7 +345,7 @@ impl Lease {
                     }
                     seat.freed(now);
                 }
-                News::Report(report) => {
+                News::Report(report) if fresh => {
                     self.electors[from.index()].report(now, *group, *report);
                     if let Some(seat) = self.seats.get_mut(group)
                         && !seat.holder.is_open()
@@ -348,7 +356,7 @@ impl Lease {
                 News::Move { to } => {
                     self.order(now, *group, *to);
                 }
-                News::Grant { .. } | News::Deny { .. } => {}
+                News::Grant { .. } | News::Deny { .. } | News::Report(_) => {}
             }
         }
     }
@@ -377,11 +385,13 @@ impl Lease {
     // ---- votes ----
 
     /// Why this voter would vote for nobody now.
-    fn silence(&self, now: Instant) -> Option<Denial> {
+    fn silence(&self, now: Instant, group: u16) -> Option<Denial> {
+        let quiet = self.seats.get(&group).map_or(Instant::BOOT, |s| s.quiet_until);
+        let quiet = quiet.max(self.quiet_until);
         if !self.settled {
             Some(Denial::Unsettled)
-        } else if now < self.quiet_until {
-            Some(Denial::Quiet { left: self.quiet_until.since(now) })
+        } else if now < quiet {
+            Some(Denial::Quiet { left: quiet.since(now) })
         } else if !self.clock_ok {
             Some(Denial::Clock)
         } else {
@@ -392,7 +402,7 @@ impl Lease {
     fn requested(&mut self, now: Instant, group: u16, ask: &Ask, out: &mut Vec<Action>) {
         let elector = &self.electors[ask.from.index()];
         let refused = if elector.runs(self.digest) {
-            self.silence(now).or((!elector.hears(self.me)).then_some(Denial::OneWay))
+            self.silence(now, group).or((!elector.hears(self.me)).then_some(Denial::OneWay))
         } else {
             Some(Denial::Config)
         };
@@ -430,12 +440,14 @@ impl Lease {
     // ---- what follows ----
 
     /// Shuts every gate whose time has passed: before anything else is done at a new moment.
-    pub fn expire(&mut self, now: Instant, out: &mut Vec<Action>) {
+    /// Returns whose.
+    pub fn expire(&mut self, now: Instant, out: &mut Vec<Action>) -> Vec<u16> {
         let over = |s: &Seat| s.holder.is_open() && s.holder.holds(now).is_none();
         let over: Vec<_> = self.seats.iter().filter(|(_, s)| over(s)).map(|(g, _)| *g).collect();
-        for group in over {
-            self.shut(now, group, None, out);
+        for group in &over {
+            self.shut(now, *group, None, out);
         }
+        over
     }
 
     /// Lets time pass, apart from the groups.
@@ -522,6 +534,8 @@ impl Lease {
         if let Some(at) = seat.holder.asked_at() {
             if now >= at + seat.patience(now, self.me, &self.terms) {
                 self.take_back(now, group, out);
+            } else if seat.again_at().is_some_and(|again| now >= again) {
+                self.ask(now, group, out);
             }
         } else {
             let rank = seat.rank(now, group, self.me, &self.electors, self.alive());
