@@ -112,7 +112,7 @@ fn assert_sound(name: &str, found: &Found) {
 fn no_votes_open_two_gates() {
     for scene in scenes::of_votes() {
         let name = scene.name;
-        let found = search(scene, limit(250_000, 20_000_000), None);
+        let found = search(scene, limit(120_000, 20_000_000), None);
         print(name, &found);
         assert_sound(name, &found);
     }

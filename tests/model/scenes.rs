@@ -152,7 +152,7 @@ pub(crate) fn of_votes() -> Vec<votes::Scene> {
 
 /// What the assumptions exclude, and would be two open gates.
 pub(crate) fn excluded() -> Vec<(votes::Scene, &'static str)> {
-    let seen = votes::Scene { name: "two machines of one name", cut: false, horizon: 6, ..twin() };
+    let seen = votes::Scene { name: "two machines of one name", cut: false, ..twin() };
     let fast = votes::Scene { name: "clocks differ more", slack: 2, ..drift() };
     vec![
         (seen, "two machines run under one name, and each is heard by other voters"),
