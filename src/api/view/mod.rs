@@ -5,6 +5,7 @@ mod groups;
 mod status;
 mod text;
 mod time;
+mod voting;
 
 use jiff::Zoned;
 

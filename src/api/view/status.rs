@@ -4,6 +4,7 @@ use super::View;
 use super::groups::{details, groups};
 use super::text::{Row, Tone, cell, clean, indented, table};
 use super::time::{Clocks, lasted};
+use super::voting::voting;
 use crate::core::status::{Condition, GroupStatus, PeerKind, PeerStatus, Severity, Status};
 
 /// The whole node, or one group of it in detail; `None` if it has no such group.
@@ -29,6 +30,10 @@ pub fn status(status: &Status, group: Option<&str>, view: &View) -> Option<Strin
     } else if !status.peers.is_empty() {
         out.push('\n');
         out.push_str(&peers(&status.peers, view, &clocks));
+    }
+    if status.voting.is_some() {
+        out.push('\n');
+        out.push_str(&voting(status, &shown, view, &clocks));
     }
     out.push('\n');
     out.push_str(&conditions(status, &shown, view, &clocks));

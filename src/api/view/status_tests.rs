@@ -213,3 +213,114 @@ fn no_groups_no_panic() {
         let _ = shown(&node(vec![group("g", Role::Releasing)]), width);
     }
 }
+
+fn leased(holder: Option<&str>, alive: bool) -> Status {
+    let mut group = group("postgres", if alive { Role::Active } else { Role::Backup });
+    group.safety = "lease".to_owned();
+    group.why = if alive { "3 of 3 voters agree" } else { "listening" }.to_owned();
+    group.active = holder.map(str::to_owned);
+    let vote = |voter: &str, known, to: Option<&str>| VoteStatus {
+        voter: voter.into(),
+        known,
+        to: to.map(str::to_owned),
+        left_us: to.map(|_| 217_160),
+        priority: Some(Priority(120)),
+    };
+    group.lease = Some(LeaseStatus {
+        holder: holder.map(str::to_owned),
+        until: None,
+        left_us: holder.map(|_| 172_000),
+        tenure: 4,
+        granted_by: holder.map(|_| vec!["hap1".into(), "hap3".into()]).unwrap_or_default(),
+        votes: vec![
+            vote("hap1", true, holder),
+            vote("hap2", false, None),
+            vote("hap3", alive, holder.filter(|_| alive)),
+        ],
+    });
+    let voter = |name: &str, me, alive| VoterStatus {
+        name: name.into(),
+        witness: name == "hap3",
+        me,
+        alive,
+        heard: (!me).then(|| at(if alive { 0 } else { 4 })),
+        hears_us: true,
+        same_configuration: Some(true),
+        settled: true,
+        twin: None,
+        clock_ppm: None,
+    };
+    let mut status = node(vec![group]);
+    status.voting = Some(VotingStatus {
+        voters: vec![
+            voter("hap1", true, true),
+            voter("hap2", false, false),
+            voter("hap3", false, alive),
+        ],
+        majority: 2,
+        settled: true,
+        quiet_until: None,
+        waits_for: None,
+        term_us: 220_000,
+        renew_us: 55_000,
+        vote_us: 240_461,
+    });
+    let (mode, interfaces) = ("tcx".to_owned(), 2);
+    status.gate = Some(GateStatus { mode, interfaces, dropped_in: 12, dropped_out: 3 });
+    status.peers.clear();
+    status
+}
+
+#[test]
+fn a_holder_by_lease() {
+    assert_eq!(
+        shown(&leased(Some("hap1"), true), 120),
+        "\
+cluster lb, node hap1, up 3d 4h, 2026-11-24 03:12:45 UTC
+
+GROUP     ROLE    HOLDER     PRIO  ADDRESSES         PROXY    SINCE       WHY
+postgres  Active  this node  120   192.168.34.85/24  haproxy  03:09:25    3 of 3 voters agree
+                                                     running  3m 20s ago
+
+LEASE     MAY HOLD   FOR     TENURE  GRANTED BY          EACH VOTE
+postgres  this node  172 ms  4       2 of 3: hap1, hap3  hap1 for hap1, 217.2 ms; hap2 not known; hap3 for hap1, 217.2
+                                                         ms
+
+VOTER           HEARD         HEARS US  CONFIGURATION  VOTES
+hap1            this node     -         the same       yes
+hap2            NO, for 4.0s  -         the same       -
+hap3 (witness)  0 ms ago      yes       the same       yes
+2 of 3 votes are a majority; a holder asks every 55 ms, serves for at most 220 ms after that; a vote lasts 240.5 ms
+the kernel's gate (tcx) is on 2 interfaces; while shut it dropped 12 frames in, 3 out
+
+Nothing is known to be wrong.
+"
+    );
+}
+
+#[test]
+fn a_host_that_is_cut_off() {
+    let mut status = leased(None, false);
+    let text = "1 of 3 voters are heard, 2 must be: nothing can be held here".to_owned();
+    status.conditions = vec![condition("no-majority", Severity::Error, text, at(4))];
+    let all = shown(&status, 120);
+    let (_, lease) = all.split_once("\n\n").unwrap().1.split_once("\n\n").unwrap();
+    assert_eq!(
+        lease,
+        "\
+LEASE     MAY HOLD      FOR  TENURE  GRANTED BY  EACH VOTE
+postgres  nobody known  -    4       -           hap1 for nobody; hap2 not known; hap3 not known
+
+VOTER           HEARD         HEARS US  CONFIGURATION  VOTES
+hap1            this node     -         the same       yes
+hap2            NO, for 4.0s  -         the same       -
+hap3 (witness)  NO, for 4.0s  -         the same       -
+2 of 3 votes are a majority; a holder asks every 55 ms, serves for at most 220 ms after that; a vote lasts 240.5 ms
+the kernel's gate (tcx) is on 2 interfaces; while shut it dropped 12 frames in, 3 out
+
+!! ERROR no-majority since 03:12:41, 4.0s ago
+   1 of 3 voters are heard, 2 must be: nothing can be held here
+   what to do: /usr/share/doc/vipd/operations.md#no-majority
+"
+    );
+}
