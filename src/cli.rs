@@ -198,6 +198,16 @@ pub enum Command {
     Events(EventsArgs),
     /// Check a configuration file, without vipd; every mistake is pointed at
     Check(CheckArgs),
+    /// Hand a group over to a node, at once, and say how long nobody answered
+    ///
+    /// On any node. Only a group that is held by lease can be handed over; nothing of it is left
+    /// behind: what the file says about priorities and preemption goes on.
+    Move {
+        /// Which group
+        group: String,
+        /// To which node
+        node: String,
+    },
     /// Have vipd read its configuration again; a bad file changes nothing
     Reload,
     /// Make a key for what vipd tells the other hosts
@@ -416,7 +426,7 @@ mod tests {
         let pages = man_pages().unwrap();
         let names: Vec<_> = pages.iter().map(|(n, _)| n.as_str()).collect();
         assert_eq!(names[..3], ["vipctl.8", "vipd.8", "vipctl-status.8"]);
-        assert_eq!(names.len(), 11);
+        assert_eq!(names.len(), 12);
         for (name, text) in &pages {
             let text = String::from_utf8(text.clone()).unwrap();
             assert!(text.contains(".SH \"EXIT STATUS\"\n.TP\n\\fB0\\fR\n"), "{name}: {text}");

@@ -118,6 +118,17 @@ async fn a_core_that_hangs_counts_as_unreachable() {
 }
 
 #[tokio::test]
+async fn a_move_says_what_it_cost_or_why_it_was_not_done() {
+    let daemon = Daemon::start("vmove");
+    let (code, out, _) = run(&daemon, &["move", "postgres", "hap2"]).await;
+    assert_eq!(code, 0);
+    assert_eq!(out, "postgres moved from hap1 to hap2: nobody answered for 2.1 ms\n");
+    let (code, _, err) = run(&daemon, &["move", "postgres", "hap9"]).await;
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("no node \"hap9\"; the file has hap1, hap2"), "{err}");
+}
+
+#[tokio::test]
 async fn reload_says_what_changed_or_what_is_wrong() {
     let daemon = Daemon::start("vreload");
     let (code, out, _) = run(&daemon, &["reload"]).await;

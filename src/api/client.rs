@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{ErrorBody, Health, ReloadReport};
+use super::{ErrorBody, Health, MoveReport, ReloadReport};
 use crate::core::status::Status;
 use crate::io::events::{Page, Want};
 
@@ -133,6 +133,15 @@ impl Client {
     /// See [`ClientError`]; a bad file is an `Answer`.
     pub async fn reload(&self) -> Result<ReloadReport, ClientError> {
         self.ask(Method::POST, "/v1/reload", LIMIT).await
+    }
+
+    /// Has a group handed over to a node.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; what cannot be moved is an `Answer`.
+    pub async fn hand_over(&self, group: &str, node: &str) -> Result<MoveReport, ClientError> {
+        let path = format!("/v1/move?group={}&node={}", percent(group), percent(node));
+        self.ask(Method::POST, &path, LIMIT).await
     }
 
     async fn ask<T: DeserializeOwned>(

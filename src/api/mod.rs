@@ -1,6 +1,7 @@
 //! HTTP+JSON over the unix socket: status, events, commands. See `docs/api.md`.
 
 pub mod client;
+pub mod moving;
 mod route;
 pub mod server;
 pub mod view;
@@ -24,9 +25,19 @@ pub trait Backend: Send + Sync + 'static {
     /// Reads the configuration file again, and applies the difference if it is valid.
     fn reload(&self) -> impl Future<Output = Result<ReloadReport, ReloadError>> + Send;
 
+    /// Has a group handed over to a node; answers when that has it, or when it is clear that it
+    /// will not.
+    fn hand_over(
+        &self,
+        group: String,
+        node: String,
+    ) -> impl Future<Output = Result<MoveReport, ReloadError>> + Send;
+
     /// What happened lately.
     fn events(&self) -> &EventLog;
 }
+
+pub use moving::MoveReport;
 
 /// The core did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

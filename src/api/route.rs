@@ -12,7 +12,9 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use tokio::sync::{Semaphore, watch};
 
-use super::{Backend, ErrorBody, Health, LONGEST_WAIT, ReloadError, ReloadReport, Unavailable};
+use super::{
+    Backend, ErrorBody, Health, LONGEST_WAIT, MoveReport, ReloadError, ReloadReport, Unavailable,
+};
 use crate::core::status::Status;
 use crate::io::events::{CAPACITY, Page, Want};
 
@@ -51,6 +53,7 @@ pub(super) fn router<B: Backend>(shared: Shared<B>) -> Router {
         .route("/v1/events", get(events::<B>))
         .route("/v1/health", get(health::<B>))
         .route("/v1/reload", post(reload::<B>))
+        .route("/v1/move", post(hand_over::<B>))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no such path; see docs/api.md") })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no such method here; see docs/api.md")
@@ -75,6 +78,24 @@ async fn reload<B: Backend>(
     // A task of its own: a client that leaves half-way must not leave a reload half done.
     let reload = tokio::spawn(async move { shared.backend.reload().await });
     Ok(Json(reload.await.unwrap_or(Err(Unavailable::Stopping.into()))?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MoveQuery {
+    group: String,
+    node: String,
+}
+
+async fn hand_over<B: Backend>(
+    State(shared): State<Shared<B>>,
+    Extension(asker): Extension<Asker>,
+    query: Result<Query<MoveQuery>, QueryRejection>,
+) -> Result<Json<MoveReport>, Problem> {
+    let Query(MoveQuery { group, node }) =
+        query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
+    tracing::info!(uid = asker.uid, pid = asker.pid, group, node, "move asked for over the socket");
+    Ok(Json(shared.backend.hand_over(group, node).await?))
 }
 
 #[derive(Deserialize)]

@@ -72,6 +72,7 @@ fn run(args: &Vipctl) -> Result<u8, Failure> {
         Command::Status(args) => on_runtime(status(common, args)),
         Command::Events(args) => on_runtime(events(common, args)),
         Command::Replay { file } => replay(file),
+        Command::Move { group, node } => on_runtime(hand_over(common, group, node)),
         Command::Reload => on_runtime(reload(common)),
         Command::Check(args) => check(common, args),
         Command::Keygen(args) => keygen(args),
@@ -223,6 +224,26 @@ fn show(page: &Page, common: &Common, args: &EventsArgs) -> Result<(), Failure> 
 
 fn to_json_line(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("an event has only string keys") + "\n"
+}
+
+/// Moves a group, and says what that cost.
+async fn hand_over(common: &Common, group: &str, node: &str) -> Result<u8, Failure> {
+    let report = Client::new(common.socket()).hand_over(group, node).await?;
+    let text = match (report.from == report.to, report.gap_us) {
+        (true, _) => format!("{group} is on {node} already\n"),
+        (false, Some(us)) => format!(
+            "{group} moved from {} to {node}: nobody answered for {}.{} ms\n",
+            report.from,
+            us / 1000,
+            us % 1000 / 100
+        ),
+        (false, None) => format!(
+            "{group} moved from {} to {node}; {node} did not see how long that took\n",
+            report.from
+        ),
+    };
+    print(text.as_bytes())?;
+    Ok(exit::OK)
 }
 
 async fn reload(common: &Common) -> Result<u8, Failure> {

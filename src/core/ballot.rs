@@ -92,19 +92,18 @@ impl Node {
                 known: voter == lease.me() || report.is_some(),
             })
         });
-        let left = match (own, holder) {
-            (Some(until), _) => Some(until.since(now)),
-            (None, Some(by)) => lease
-                .electors()
-                .get(by.index())
-                .and_then(|e| e.on(now, place, lease.alive()))
-                .map(|r| r.holds),
-            (None, None) => None,
+        let theirs =
+            holder.and_then(|by| lease.electors().get(by.index())?.on(now, place, lease.alive()));
+        let (left, gap) = match own {
+            Some(until) => (Some(until.since(now)), group.last_gap),
+            None => (theirs.map(|r| r.holds), theirs.and_then(|r| r.gap)),
         };
         Some(LeaseStatus {
             holder: holder.map(|v| self.voter_name(v)),
             until: own,
             left_us: left.map(micros),
+            preempt: group.config.preempt,
+            gap_us: gap.map(micros),
             tenure: seat.epoch().max(seat.voter().epoch().0),
             granted_by: own
                 .map(|_| seat.votes().iter().map(|v| self.voter_name(v)).collect())

@@ -23,10 +23,12 @@ mod addresses;
 mod ballot;
 mod election;
 pub mod event;
+mod gap;
 mod group;
 mod kernel;
 pub mod lease;
 mod links;
+mod moves;
 mod orders;
 mod presence;
 mod proxy;
@@ -274,7 +276,7 @@ impl Node {
             Event::PeerTwin(from) => self.peer_twin(now, from, out),
             Event::Gate(gate) => self.gate_told(now, gate, out),
             Event::Clock(clock) => self.clock_told(now, clock, out),
-            Event::Move(group, to) => self.order_move(now, &group, to),
+            Event::Move(group, to) => self.order_move(now, &group, to, out),
             Event::Stop => self.stop(now, out),
             Event::Leave => self.leave(now, out),
             Event::Reload(config, secrets) => self.reload(now, config, secrets, out),
@@ -295,6 +297,7 @@ impl Node {
             self.drops.deadline(),
             self.stop_by,
             self.lease_due,
+            self.groups.values().filter_map(|g| g.gap.map(|gap| gap.deadline())).min(),
         ]
         .into_iter()
         .flatten()
@@ -416,6 +419,7 @@ impl Node {
         }
         self.follow_leases(now, &touched, out);
         self.lease_due = self.lease.as_ref().and_then(|lease| lease.deadline(now));
+        self.ask_for_gaps(now, out);
         self.reconcile(now, touched.clone(), out);
         self.announce(now, touched.clone(), out);
         self.ask_peers(now, out);

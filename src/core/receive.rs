@@ -83,7 +83,12 @@ impl Node {
             return;
         }
         if let Some(&(id, slot)) = self.vips.get(&ip) {
-            self.with(id, out, |group, out| group.claimed(now, slot, ip, mac, out));
+            self.with(id, out, |group, out| {
+                if let Some(gap) = &mut group.gap {
+                    gap.answered(now, ip);
+                }
+                group.claimed(now, slot, ip, mac, out);
+            });
             return;
         }
         let own = self.links.port(ifindex).and_then(|p| p.source(Family::of(ip)));

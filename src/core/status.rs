@@ -164,6 +164,11 @@ pub struct LeaseStatus {
     pub left_us: Option<u64>,
     /// The number of the tenure; rises with every change of the holder.
     pub tenure: u64,
+    /// Whether a node of higher priority takes the group from a fit holder.
+    pub preempt: bool,
+    /// How long nobody answered when the holder took over by an operator's move, as it saw it, in
+    /// microseconds.
+    pub gap_us: Option<u64>,
     /// Who granted this node's last request.
     pub granted_by: Vec<String>,
     /// What each voter thinks.

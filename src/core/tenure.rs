@@ -102,6 +102,7 @@ impl Node {
         out: &mut Vec<Action>,
     ) {
         self.with_lease(out, |lease, out| lease.hear(now, from, message, out));
+        self.hear_of_moves(now, message);
         self.switch_when_all_are_ready(now, out);
     }
 
@@ -172,14 +173,6 @@ impl Node {
         }
         self.clock = clock;
         self.with_lease(out, |lease, _| lease.clock(ok));
-    }
-
-    /// An operator wants `to` to have a group.
-    pub(super) fn order_move(&mut self, now: Instant, name: &str, to: VoterIx) {
-        let place = self.config.groups.iter().position(|g| g.name == name);
-        if let (Some(place), Some(lease)) = (place, &mut self.lease) {
-            lease.order(now, u16::try_from(place).unwrap_or(u16::MAX), to);
-        }
     }
 
     // ---- after each event ----

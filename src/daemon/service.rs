@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
+use crate::api::moving::may_move;
 use crate::api::server::Server;
-use crate::api::{Backend, ReloadError, ReloadReport, Unavailable};
+use crate::api::{Backend, MoveReport, ReloadError, ReloadReport, Unavailable};
 use crate::config::{self, Config, HostError};
 use crate::core::event::{ProxyEvent, Secrets};
 use crate::core::status::Status;
@@ -21,13 +22,18 @@ use crate::io::notify::{self, Watchdog};
 use crate::io::proxy::Supervisor;
 use crate::io::record::Record;
 use crate::io::{clock, wake};
-use crate::types::{Digest, GateId};
+use crate::types::{Digest, GateId, VoterIx};
 use crate::wire::peer::Keyring;
 
 use super::instance::Instance;
 use super::turn::{Fresh, Input, Output};
 use super::{Loaded, Options};
 
+/// How long a move may take, and how often it is looked after.
+const MOVE_LIMIT: Duration = Duration::from_secs(3);
+const MOVE_LOOK: Duration = Duration::from_millis(10);
+/// How many more looks the gap is waited for.
+const MOVE_LOOKS_FOR_GAP: u128 = 60;
 /// How long the core thread may take to answer.
 const ANSWER: Duration = Duration::from_secs(1);
 /// Reports of proxies that may wait.
@@ -311,6 +317,44 @@ impl Service {
         Ok(ReloadReport { changes, warnings })
     }
 
+    /// Has a group handed over, and waits until that is done.
+    async fn hand_over(&self, group: &str, node: &str) -> Result<MoveReport, ReloadError> {
+        let status = self.ask(Input::Status).await?;
+        let from = may_move(&status, group, node).map_err(ReloadError::Refused)?;
+        let report = |gap_us| MoveReport {
+            group: group.to_owned(),
+            from: from.clone(),
+            to: node.to_owned(),
+            gap_us,
+        };
+        if from == node {
+            return Ok(report(None));
+        }
+        let voters = status.voting.as_ref().map(|v| v.voters.as_slice()).unwrap_or_default();
+        let to = voters.iter().position(|v| v.name == node).and_then(|ix| u8::try_from(ix).ok());
+        let order = Input::Move(group.into(), VoterIx(to.unwrap_or(u8::MAX)));
+        self.inbox.try_send(order).map_err(|_| Unavailable::Late(ANSWER))?;
+        let mut tries = MOVE_LIMIT.as_millis() / MOVE_LOOK.as_millis();
+        let mut arrived = None;
+        while tries > 0 {
+            tokio::time::sleep(MOVE_LOOK).await;
+            tries -= 1;
+            let status = self.ask(Input::Status).await?;
+            let lease =
+                status.groups.iter().find(|g| g.name == group).and_then(|g| g.lease.as_ref());
+            let Some(lease) = lease.filter(|l| l.holder.as_deref() == Some(node)) else { continue };
+            arrived = Some(lease.gap_us);
+            if lease.gap_us.is_some() {
+                break;
+            }
+            // It says so with one of its next reports.
+            tries = tries.min(MOVE_LOOKS_FOR_GAP);
+        }
+        arrived.map(report).ok_or_else(|| {
+            ReloadError::Refused(format!("{node} does not have {group} after {MOVE_LIMIT:?}"))
+        })
+    }
+
     /// A file with room for the votes about every group of `config`.
     fn ballots(&self, config: &Config) -> Option<Ballots> {
         let gate = self.gate.filter(|_| config.needs_lease())?;
@@ -357,6 +401,10 @@ impl Backend for Shared {
 
     fn reload(&self) -> impl Future<Output = Result<ReloadReport, ReloadError>> + Send {
         self.0.reload_file()
+    }
+
+    async fn hand_over(&self, group: String, node: String) -> Result<MoveReport, ReloadError> {
+        self.0.hand_over(&group, &node).await
     }
 
     fn events(&self) -> &EventLog {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vipd::api::server::Server;
-use vipd::api::{Backend, ReloadError, ReloadReport, Unavailable};
+use vipd::api::{Backend, MoveReport, ReloadError, ReloadReport, Unavailable};
 use vipd::core::status::{
     AddressState, AddressStatus, Condition, GroupStatus, Note, Role, Severity, Status,
 };
@@ -27,6 +27,13 @@ pub(crate) struct Fake {
 impl Backend for Fake {
     async fn status(&self) -> Result<Status, Unavailable> {
         self.status.lock().unwrap().clone()
+    }
+
+    async fn hand_over(&self, group: String, to: String) -> Result<MoveReport, ReloadError> {
+        match to.as_str() {
+            "hap2" => Ok(MoveReport { group, from: "hap1".into(), to, gap_us: Some(2_140) }),
+            _ => Err(ReloadError::Refused(format!("no node {to:?}; the file has hap1, hap2"))),
+        }
     }
 
     async fn reload(&self) -> Result<ReloadReport, ReloadError> {

@@ -254,6 +254,7 @@ impl Scene {
             for _ in 0..3 {
                 let keeps = host.active.contains(name);
                 let stand = Stand {
+                    gap: None,
                     able: host.wants && !keeps && file.x == *name,
                     keeps,
                     frozen: false,

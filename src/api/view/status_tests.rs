@@ -230,6 +230,8 @@ fn leased(holder: Option<&str>, alive: bool) -> Status {
         holder: holder.map(str::to_owned),
         until: None,
         left_us: holder.map(|_| 172_000),
+        preempt: false,
+        gap_us: None,
         tenure: 4,
         granted_by: holder.map(|_| vec!["hap1".into(), "hap3".into()]).unwrap_or_default(),
         votes: vec![
@@ -302,7 +304,8 @@ Nothing is known to be wrong.
 fn a_host_that_is_cut_off() {
     let mut status = leased(None, false);
     let text = "1 of 3 voters are heard, 2 must be: nothing can be held here".to_owned();
-    status.conditions = vec![condition("no-majority", Severity::Error, text, at(4))];
+    status.conditions =
+        vec![crate::core::status::condition("no-majority", Severity::Error, text, at(4))];
     let all = shown(&status, 120);
     let (_, lease) = all.split_once("\n\n").unwrap().1.split_once("\n\n").unwrap();
     assert_eq!(

@@ -27,12 +27,14 @@ impl Group {
             frozen: !gate,
             priority: self.effective_priority(),
             preempts_after: self.config.preempt.then_some(self.config.preempt_delay),
+            gap: self.last_gap,
         }
     }
 
     /// The lease is over, or this group gives way.
     pub(crate) fn lose_lease(&mut self, now: Instant, why: String, out: &mut Out<'_>) {
         self.disinherit(now);
+        self.last_gap = None;
         if self.is_active() {
             self.release(now, Then::Backup, why, out);
             self.settle(now, out);

@@ -18,6 +18,7 @@ use crate::wire::vrrp::Expect;
 use super::addresses::Addresses;
 use super::election::{Election, Heard};
 use super::event::Action;
+use super::gap::Gap;
 use super::links::NotReady;
 use super::proxy::Care;
 use super::signs::Signs;
@@ -56,6 +57,10 @@ pub(crate) struct Group {
     /// An earlier run of the daemon held the addresses, and the kernel serves them until then: this
     /// one goes on as soon as it can, as if nothing had been.
     heir: Option<Instant>,
+    /// A move to this host that is under way.
+    pub(crate) gap: Option<Gap>,
+    /// How long nobody answered at the last one.
+    pub(crate) last_gap: Option<Duration>,
     /// The others are to be told that the gate is shut.
     farewell: bool,
     /// How much later than the first node of the file this one takes over when unfit.
@@ -120,6 +125,8 @@ impl Group {
             port: None,
             retired: false,
             heir,
+            gap: None,
+            last_gap: None,
             farewell: false,
             stagger,
             due: None,

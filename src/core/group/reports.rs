@@ -24,6 +24,9 @@ impl Group {
     ) {
         let was = self.addresses.trouble();
         self.addresses.done(now, slot, op, spec, result);
+        if op == Op::Add && self.gap.is_some_and(|gap| gap.ip() == spec.ip) {
+            self.last_gap = self.gap.take().and_then(|gap| gap.end(now));
+        }
         if let (Err(why), None) = (result, was) {
             let (kind, did) = match op {
                 Op::Add => ("address-failed", "added"),

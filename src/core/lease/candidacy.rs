@@ -118,6 +118,7 @@ impl Lease {
         seat.won = false;
         seat.raised = None;
         seat.successor = None;
+        seat.move_at = None;
         out.push(Action::Gate { group, until: None });
         // A gate that cannot be relied upon may be open all the same: its votes, this node's own
         // among them, are left to end by themselves.

@@ -278,7 +278,8 @@ impl Lease {
         }
         if seat.holder.is_open() {
             let renew = seat.holder.asked_at().map_or(now, |at| at + self.terms.renew);
-            return Some(renew.min(seat.holder.until()));
+            let ordered = seat.move_at.map(|(at, _)| at);
+            return ordered.into_iter().chain([renew, seat.holder.until()]).min();
         }
         let wants = seat.wants_at().filter(|at| *at > now);
         if !seat.runs() || self.gate.is_none() || !self.clock_ok {
@@ -370,7 +371,7 @@ impl Lease {
             .is_some_and(|r| r.priority.is_some());
         match self.seats.get_mut(&group) {
             Some(seat) if able && to != self.me && seat.holder.holds(now).is_some() => {
-                seat.successor = Some((to, Yielding::Ordered));
+                seat.move_at = Some((now + seat::LEAD, to));
                 true
             }
             Some(_) | None => false,
@@ -502,6 +503,9 @@ impl Lease {
             if !clock_ok {
                 self.shut(now, group, None, out);
                 return Some(Verdict::Lost("the clock of this host runs wrong"));
+            }
+            if let Some((_, to)) = seat.move_at.take_if(|(at, _)| now >= *at) {
+                seat.successor = Some((to, Yielding::Ordered));
             }
             if let Some((to, why)) = seat.successor.or_else(|| self.better(now, group)) {
                 self.seats.get_mut(&group)?.successor = Some((to, why));

@@ -19,6 +19,8 @@ const TURN: Duration = Duration::from_millis(10);
 const SLACK: Duration = Duration::from_micros(500);
 /// How soon a successor asks again while the predecessor's word is still on its way to some.
 const SOON: Duration = Duration::from_millis(2);
+/// How long an ordered move waits for the successor to see who has the addresses.
+pub(super) const LEAD: Duration = Duration::from_millis(5);
 
 /// What the group wants of the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +36,8 @@ pub struct Stand {
     pub priority: Priority,
     /// How long a holder of lower priority is left alone; `None` for as long as it is fit.
     pub preempts_after: Option<Duration>,
+    /// How long nobody answered when it took the group over, as it saw it.
+    pub gap: Option<Duration>,
 }
 
 impl Stand {
@@ -44,6 +48,7 @@ impl Stand {
         frozen: false,
         priority: Priority::LEAST,
         preempts_after: None,
+        gap: None,
     };
 }
 
@@ -89,6 +94,8 @@ pub struct Seat {
     /// The votes that came and were news to nobody yet.
     pub(super) won: bool,
     pub(super) successor: Option<(VoterIx, Yielding)>,
+    /// When an ordered move begins: its successor looks at the old holder before that.
+    pub(super) move_at: Option<(Instant, VoterIx)>,
     pub(super) reported: Option<Report>,
     /// No votes before: this voter may have given one that it knows nothing of.
     pub(super) quiet_until: Instant,
@@ -117,6 +124,7 @@ impl Seat {
             stand: Stand::NONE,
             won: false,
             successor: None,
+            move_at: None,
             reported: None,
             quiet_until: Instant::BOOT,
             able_since: None,
