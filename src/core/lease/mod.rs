@@ -264,7 +264,7 @@ impl Lease {
             return wants;
         }
         let ask = if let Some(at) = seat.holder.asked_at() {
-            let given_up = at + seat.patience(now, self.me, &self.terms);
+            let given_up = at + seat.patience(now, &self.terms);
             seat.again_at().map_or(given_up, |again| again.min(given_up))
         } else {
             let rank = seat.rank(now, group, self.me, &self.electors, self.alive());
@@ -321,6 +321,9 @@ impl Lease {
                     let Some(seat) = self.seats.get_mut(group) else { continue };
                     if seat.voter.release(now, from, *gate, *round, *successor) {
                         out.push(remember(*group, &seat.voter));
+                    }
+                    if *successor == Some(self.me) {
+                        seat.succeed(now);
                     }
                     seat.freed(now);
                 }
@@ -511,7 +514,7 @@ impl Lease {
     fn run_for(&mut self, now: Instant, group: u16, out: &mut Vec<Action>) {
         let Some(seat) = self.seats.get(&group) else { return };
         if let Some(at) = seat.holder.asked_at() {
-            if now >= at + seat.patience(now, self.me, &self.terms) {
+            if now >= at + seat.patience(now, &self.terms) {
                 self.take_back(now, group, out);
             } else if seat.again_at().is_some_and(|again| now >= again) {
                 self.ask(now, group, out);
