@@ -185,7 +185,7 @@ impl Seat {
         self.succeeds_until = Some(now + RESERVED);
     }
 
-    fn succeeds(&self, now: Instant) -> bool {
+    pub(super) fn succeeds(&self, now: Instant) -> bool {
         self.succeeds_until.is_some_and(|until| now < until)
     }
 
