@@ -21,6 +21,8 @@ impl Node {
         let proxies = self.groups.values().filter_map(|g| g.config.proxy.as_ref());
         let longest = proxies.map(|p| p.stop_timeout).max().unwrap_or_default();
         self.stop_by = Some(now + STOP_LIMIT + longest);
+        // It would start the groups again that are being stopped.
+        self.parked = None;
         self.each(out, |group, out| group.quit(now, "vipd is stopping", out));
     }
 

@@ -85,11 +85,13 @@ impl Lease {
         why: Denial,
         out: &mut Vec<Action>,
     ) {
-        let (voters, majority, soon) = (self.electors.len(), self.majority(), self.terms.renew);
+        let (voters, majority) = (self.electors.len(), self.majority());
+        let soon = self.terms.renew;
         let Some(seat) = self.seats.get_mut(&group) else { return };
         if round != seat.holder.last_round() || !seat.holder.is_asking() {
             return;
         }
+        seat.refused_early(now);
         if seat.denied(now, soon, from, why, voters, majority) && !seat.holder.is_open() {
             self.take_back(now, group, out);
         }
@@ -97,9 +99,9 @@ impl Lease {
 
     /// A candidate that cannot win frees the votes it got, and tries again later.
     pub(super) fn take_back(&mut self, now: Instant, group: u16, out: &mut Vec<Action>) {
-        let (majority, me, terms) = (self.majority(), self.me, self.terms);
+        let (majority, terms) = (self.majority(), self.terms);
         if let Some(seat) = self.seats.get_mut(&group) {
-            seat.ask_again(now, me, &terms, majority);
+            seat.ask_again(now, &terms, majority);
         }
         self.shut(now, group, None, out);
     }

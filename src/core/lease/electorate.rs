@@ -105,6 +105,19 @@ impl Elector {
         self.reports.get(&group).filter(|(at, _)| now <= *at + limit).map(|(_, report)| report)
     }
 
+    /// Until when it holds a group, as it said.
+    pub fn holds_until(&self, group: u16) -> Option<Instant> {
+        let (at, report) = self.reports.get(&group)?;
+        Some(*at + report.holds).filter(|_| !report.holds.is_zero())
+    }
+
+    /// It gave a group up.
+    pub fn gave_up(&mut self, group: u16) {
+        if let Some((_, report)) = self.reports.get_mut(&group) {
+            report.holds = Duration::ZERO;
+        }
+    }
+
     /// Whether it runs with `digest`.
     pub fn runs(&self, digest: Digest) -> bool {
         self.head.is_some_and(|h| h.active == digest)

@@ -286,11 +286,10 @@ impl Lease {
             return wants;
         }
         let ask = if let Some(at) = seat.holder.asked_at() {
-            let given_up = at + seat.patience(now, self.me, &self.terms);
+            let given_up = at + seat.patience(now, &self.terms);
             seat.again_at().map_or(given_up, |again| again.min(given_up))
         } else {
-            let rank = seat.rank(now, group, self.me, &self.electors, self.alive());
-            seat.ask_at(now, self.me, rank)
+            self.turn(now, group, seat)
         };
         wants.into_iter().chain([ask]).min()
     }
@@ -340,9 +339,13 @@ impl Lease {
                     self.denied(now, *group, from, *round, *why, out);
                 }
                 News::Release { gate, round, successor } => {
+                    self.electors[from.index()].gave_up(*group);
                     let Some(seat) = self.seats.get_mut(group) else { continue };
                     if seat.voter.release(now, from, *gate, *round, *successor) {
                         out.push(remember(*group, &seat.voter));
+                    }
+                    if *successor == Some(self.me) {
+                        seat.succeed(now);
                     }
                     seat.freed(now);
                 }
@@ -536,17 +539,24 @@ impl Lease {
     fn run_for(&mut self, now: Instant, group: u16, out: &mut Vec<Action>) {
         let Some(seat) = self.seats.get(&group) else { return };
         if let Some(at) = seat.holder.asked_at() {
-            if now >= at + seat.patience(now, self.me, &self.terms) {
+            if now >= at + seat.patience(now, &self.terms) {
                 self.take_back(now, group, out);
             } else if seat.again_at().is_some_and(|again| now >= again) {
                 self.ask(now, group, out);
             }
-        } else {
-            let rank = seat.rank(now, group, self.me, &self.electors, self.alive());
-            if now >= seat.ask_at(now, self.me, rank) {
-                self.ask(now, group, out);
-            }
+        } else if now >= self.turn(now, group, seat) {
+            self.ask(now, group, out);
         }
+    }
+
+    /// When it is this node's turn to ask. Not while somebody says that it holds the group: one
+    /// whose vote the holder has not got would use up the numbers of tenures, and take votes away
+    /// from renewals.
+    fn turn(&self, now: Instant, group: u16, seat: &Seat) -> Instant {
+        let rank = seat.rank(now, group, self.me, &self.electors, self.alive());
+        let turn = seat.ask_at(now, self.me, rank);
+        let held = self.electors.iter().filter_map(|e| e.holds_until(group)).max();
+        held.filter(|_| !seat.succeeds(now)).map_or(turn, |held| held.max(turn))
     }
 
     /// The best node that wants the group from this one.

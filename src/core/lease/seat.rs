@@ -10,7 +10,7 @@ use crate::wire::peer::{Denial, Report};
 
 use super::electorate::Elector;
 use super::holder::Holder;
-use super::voter::Voter;
+use super::voter::{RESERVED, Voter};
 
 /// How much later than a better candidate the next one asks.
 const TURN: Duration = Duration::from_millis(10);
@@ -109,6 +109,8 @@ pub struct Seat {
     asked_at: Instant,
     /// When a vote that was refused is free, if that is soon.
     again_at: Option<Instant>,
+    /// For how long the votes are kept for this node, its own given or not.
+    succeeds_until: Option<Instant>,
     /// Who refused the last request, and for how long it was said to be held.
     denials: Vec<(VoterIx, Duration)>,
 }
@@ -132,6 +134,7 @@ impl Seat {
             retry_at: Instant::BOOT,
             asked_at: Instant::BOOT,
             again_at: None,
+            succeeds_until: None,
             denials: Vec::new(),
         }
     }
@@ -193,13 +196,25 @@ impl Seat {
         self.again_at
     }
 
-    /// How long a request waits for its votes before it is taken back.
-    pub(super) fn patience(&self, now: Instant, me: VoterIx, terms: &config::Lease) -> Duration {
-        if self.voter.reserved(now).is_some_and(|(to, _)| to == me) {
-            terms.renew / 4
-        } else {
-            terms.renew
+    /// The holder named this node its successor.
+    pub(super) fn succeed(&mut self, now: Instant) {
+        self.succeeds_until = Some(now + RESERVED);
+    }
+
+    pub(super) fn succeeds(&self, now: Instant) -> bool {
+        self.succeeds_until.is_some_and(|until| now < until)
+    }
+
+    /// A refusal that a successor gets was on its way before the predecessor's word.
+    pub(super) fn refused_early(&mut self, now: Instant) {
+        if self.succeeds(now) {
+            self.again_at = Some(now + SOON);
         }
+    }
+
+    /// How long a request waits for its votes before it is taken back.
+    pub(super) fn patience(&self, now: Instant, terms: &config::Lease) -> Duration {
+        if self.succeeds(now) { terms.renew / 4 } else { terms.renew }
     }
 
     /// A request was begun.
@@ -229,7 +244,7 @@ impl Seat {
                 Duration::ZERO
             }
             Denial::Unsettled | Denial::Config | Denial::OneWay | Denial::Clock => Duration::MAX,
-            Denial::Reserved { .. } => super::voter::RESERVED,
+            Denial::Reserved { .. } => RESERVED,
         };
         self.denials.push((from, left));
         if left < soon {
@@ -241,20 +256,13 @@ impl Seat {
 
     /// Sets when to ask again after a request that was not granted: when as many more votes as
     /// are needed may have become free.
-    pub(super) fn ask_again(
-        &mut self,
-        now: Instant,
-        me: VoterIx,
-        terms: &config::Lease,
-        majority: usize,
-    ) {
+    pub(super) fn ask_again(&mut self, now: Instant, terms: &config::Lease, majority: usize) {
         let voters = self.holder.votes().count();
         let mut left: Vec<_> = self.denials.iter().map(|(_, left)| *left).collect();
         left.sort_unstable();
         let needed = majority.saturating_sub(voters).max(1);
         let wait = left.get(needed - 1).copied().unwrap_or(terms.renew).min(terms.vote);
-        let successor = self.voter.reserved(now).is_some_and(|(to, _)| to == me);
-        self.retry_at = now + if successor { SOON } else { wait + SLACK };
+        self.retry_at = now + if self.succeeds(now) { SOON } else { wait + SLACK };
         self.denials.clear();
     }
 

@@ -154,7 +154,7 @@ fn stop(world: &mut World) {
     let holder = begin(world);
     world.tell(holder, Event::Stop);
     // Where the successor's request overtakes the holder's word, it asks again.
-    world.expect_successor(holder, 20 * MS, "an orderly stop");
+    world.expect_successor(holder, 12 * MS, "an orderly stop");
     world.run(100 * MS);
 }
 

@@ -157,7 +157,7 @@ fn describe(sum: &Sum, began: Instant) -> String {
 
 #[test]
 fn nights_of_everything() {
-    hold(Scene::Night, 8000);
+    hold(Scene::Night, 6500);
 }
 
 #[test]
