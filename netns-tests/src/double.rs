@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::{Stamp, wait_until};
-use crate::forge::checksum;
+use crate::forge::udp_frame;
 use crate::frame::Frame;
 use crate::host::Host;
 use crate::netns::run_in;
@@ -32,6 +32,8 @@ const PORT: u16 = 40_007;
 const PRIORITY: i32 = 40;
 /// The hardware address that ARP answers go to: nobody's, and the number of the round.
 const ASKER: [u8; 2] = [0x02, 0xce];
+/// Who sends the ARP questions.
+const NOBODY: [u8; 6] = [0x02, 0, 0, 0xce, 0x05, 0x06];
 
 /// Asks several hosts for one address all the time, each of them directly.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ struct Log {
 
 /// How the questions look.
 struct Questions {
-    client: ([u8; 6], Ipv4Addr),
+    client: Ipv4Addr,
     vip: Ipv4Addr,
     port: u16,
     hosts: Vec<[u8; 6]>,
@@ -72,10 +74,10 @@ impl Double {
         });
         let own = own.ok_or_else(|| bad(client.name(), "has no IPv4 address"))?;
         let questions = Questions {
-            client: (hardware(client)?, own),
+            client: own,
             vip,
             port,
-            hosts: hosts.iter().map(hardware).collect::<Result<_>>()?,
+            hosts: hosts.iter().map(Host::hardware).collect::<Result<_>>()?,
         };
         let held = run_in(client.namespace(), || {
             UdpSocket::bind((own, PORT)).map_err(Error::io(format!("bind port {PORT}")))
@@ -162,24 +164,9 @@ fn ask(
 impl Questions {
     /// A UDP datagram with the number of the round, which the echo sends back.
     fn datagram(&self, to: [u8; 6], round: u32) -> Vec<u8> {
-        let (mac, ip) = self.client;
-        let mut header = vec![0x45, 0, 0, 20 + 8 + 16, 0, 0, 0, 0, 64, 17, 0, 0];
-        header.extend(ip.octets());
-        header.extend(self.vip.octets());
-        let sum = checksum(&header).to_be_bytes();
-        header[10..12].copy_from_slice(&sum);
-        let mut frame = Vec::with_capacity(14 + 20 + 8 + 16);
-        frame.extend(to);
-        frame.extend(mac);
-        frame.extend([0x08, 0]);
-        frame.extend(header);
-        frame.extend(PORT.to_be_bytes());
-        frame.extend(self.port.to_be_bytes());
-        // No checksum: zero says so.
-        frame.extend([0, 8 + 16, 0, 0]);
-        frame.extend(round.to_be_bytes());
-        frame.extend([0; 12]);
-        frame
+        let mut payload = [0; 16];
+        payload[..4].copy_from_slice(&round.to_be_bytes());
+        udp_frame(to, (self.client, PORT), (self.vip, self.port), &payload)
     }
 
     /// An ARP question that nobody learns from, with the number of the round in the hardware
@@ -187,7 +174,7 @@ impl Questions {
     fn arp(&self, to: [u8; 6], round: u32) -> Vec<u8> {
         let mut frame = Vec::with_capacity(42);
         frame.extend(to);
-        frame.extend(self.client.0);
+        frame.extend(NOBODY);
         frame.extend([0x08, 0x06, 0, 1, 0x08, 0, 6, 4, 0, 1]);
         frame.extend(ASKER);
         frame.extend(round.to_be_bytes());
@@ -219,12 +206,6 @@ impl Questions {
         let host = self.hosts.iter().position(|mac| bytes[6..12] == *mac)?;
         Some(Served { host, way, sent, at: frame.at })
     }
-}
-
-fn hardware(host: &Host) -> Result<[u8; 6]> {
-    let text = host.mac();
-    let bytes: Vec<u8> = text.split(':').filter_map(|b| u8::from_str_radix(b, 16).ok()).collect();
-    bytes.try_into().map_err(|_| bad(host.name(), &format!("has hardware address {text:?}")))
 }
 
 fn bad(what: &str, text: &str) -> Error {

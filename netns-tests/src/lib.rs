@@ -64,7 +64,7 @@ pub use census::{Census, Round};
 pub use clock::{Stamp, pause, wait_until};
 pub use double::Double;
 pub use error::{Error, Result};
-pub use forge::{Dice, ForgedAdvert, Injector};
+pub use forge::{Dice, ForgedAdvert, Injector, udp_frame};
 pub use frame::{Advert, Frame};
 pub use host::Host;
 pub use http::HttpProbe;
