@@ -145,7 +145,8 @@ pub fn udp_frame(
     target: (Ipv4Addr, u16),
     payload: &[u8],
 ) -> Vec<u8> {
-    let length = |more: usize| u16::try_from(more + payload.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let length =
+        |more: usize| u16::try_from(more + payload.len()).unwrap_or(u16::MAX).to_be_bytes();
     let mut header = vec![0x45, 0];
     header.extend(length(20 + 8));
     header.extend([0, 0, 0, 0, 64, 17, 0, 0]);

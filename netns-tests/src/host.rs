@@ -94,8 +94,9 @@ impl Host {
     pub fn hardware(&self) -> Result<[u8; 6]> {
         let text = self.mac();
         let bytes = text.split(':').filter_map(|b| u8::from_str_radix(b, 16).ok());
-        bytes.collect::<Vec<u8>>().try_into().map_err(|_| {
-            Error::Answer { what: format!("the hardware address of {}", self.name()), text }
+        bytes.collect::<Vec<u8>>().try_into().map_err(|_| Error::Answer {
+            what: format!("the hardware address of {}", self.name()),
+            text,
         })
     }
 

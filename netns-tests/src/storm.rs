@@ -10,8 +10,10 @@ use crate::process::{signal_all, tree};
 use crate::trio::{Trio, VIP};
 use crate::{Dice, Proc, Result};
 
-/// How long nothing new happens, at most.
-const CALM: Duration = Duration::from_millis(500);
+/// How long nothing new happens, at most: on the heels of the last fault, soon, or after a while.
+/// Three times of eight each, and two times of eight for the last.
+const CALMS: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_millis(600), Duration::from_secs(4)];
 /// Faults end after so long, or a little earlier.
 const LONGEST: Duration = Duration::from_millis(1500);
 /// Programs that do nothing, and do it as fast as they can.
@@ -23,7 +25,46 @@ pub struct Storm<'t> {
     trio: &'t mut Trio,
     dice: Dice,
     pending: Vec<Pending>,
-    told: Vec<(Stamp, String)>,
+    weather: Weather,
+}
+
+/// What a storm was like.
+#[derive(Clone, Debug, Default)]
+pub struct Weather {
+    /// What happened when.
+    pub told: Vec<(Stamp, String)>,
+    /// How many faults there were.
+    pub faults: usize,
+    /// Which host was in trouble, and when.
+    pub troubles: Vec<(usize, Stamp, Stamp)>,
+    /// When it began and ended.
+    pub lasted: (Stamp, Stamp),
+}
+
+impl Weather {
+    /// The times in which at least two hosts have been well for `grace`: a majority that service
+    /// may be asked of.
+    pub fn fair(&self, grace: Duration) -> Vec<(Stamp, Stamp)> {
+        let (begin, end) = self.lasted;
+        let edges = self.troubles.iter().flat_map(|(_, from, to)| [*from, *to + grace]);
+        let mut edges: Vec<Stamp> = edges.filter(|at| *at > begin && *at < end).collect();
+        edges.extend([begin, end]);
+        edges.sort_unstable();
+        let sick = |n: usize, at: Stamp| {
+            self.troubles.iter().any(|(of, from, to)| *of == n && *from <= at && at < *to + grace)
+        };
+        let mut fair: Vec<(Stamp, Stamp)> = Vec::new();
+        for pair in edges.windows(2) {
+            if (0..3).filter(|n| sick(*n, pair[0])).count() > 1 {
+                continue;
+            }
+            match fair.last_mut() {
+                Some(last) if last.1 == pair[0] => last.1 = pair[1],
+                _ => fair.push((pair[0], pair[1])),
+            }
+        }
+        fair
+    }
 }
 
 /// A fault that has to be undone.
@@ -31,6 +72,9 @@ pub struct Storm<'t> {
 struct Pending {
     at: Stamp,
     host: usize,
+    /// The other host that it is about, if there is one.
+    peer: Option<usize>,
+    since: Stamp,
     undo: Undo,
 }
 
@@ -130,19 +174,18 @@ impl Fault {
 impl<'t> Storm<'t> {
     /// A storm over `trio`, whose daemons all run.
     pub fn new(trio: &'t mut Trio, seed: u64) -> Self {
-        Self { trio, dice: Dice::new(seed), pending: Vec::new(), told: Vec::new() }
+        Self { trio, dice: Dice::new(seed), pending: Vec::new(), weather: Weather::default() }
     }
 
-    /// Blows for `during`, then undoes everything; what happened when.
-    pub fn blow(mut self, during: Duration) -> Result<Vec<(Stamp, String)>> {
-        let end = Stamp::now() + during;
-        let mut next = Stamp::now();
+    /// Blows for `during`, then undoes everything.
+    pub fn blow(mut self, during: Duration) -> Result<Weather> {
+        let begin = Stamp::now();
+        let end = begin + during;
+        let mut next = begin;
         while Stamp::now() < end {
             self.undo_until(Stamp::now())?;
             if Stamp::now() >= next {
-                // Half of the time the next one comes on the heels of this one.
-                let long = self.dice.below(2) == 0;
-                let calm = if long { CALM } else { CALM / 10 };
+                let calm = CALMS[self.dice.below(8) / 3];
                 next = Stamp::now() + self.dice.time_below(calm);
                 self.strike()?;
             }
@@ -151,16 +194,17 @@ impl<'t> Storm<'t> {
         let last = self.pending.iter().map(|p| p.at).max().unwrap_or_default();
         self.undo_until(last)?;
         self.tell("calm".to_owned());
-        Ok(self.told)
+        self.weather.lasted = (begin, Stamp::now());
+        Ok(self.weather)
     }
 
     fn tell(&mut self, what: String) {
-        self.told.push((Stamp::now(), what));
+        self.weather.told.push((Stamp::now(), what));
     }
 
     fn undo_until(&mut self, until: Stamp) -> Result {
         while let Some(ix) = self.pending.iter().position(|p| p.at <= until) {
-            let Pending { host: n, undo, .. } = self.pending.remove(ix);
+            let Pending { host: n, peer, since, undo, .. } = self.pending.remove(ix);
             let name = format!("{} of hap{}", undo.name(), n + 1);
             let host = &self.trio.hosts[n];
             match undo {
@@ -173,9 +217,15 @@ impl<'t> Storm<'t> {
                 Undo::CarrierUp => drop(host.carrier_up()?),
                 Undo::LinkUp => drop(host.link_up()?),
             }
+            self.trouble([Some(n), peer], since);
             self.tell(name);
         }
         Ok(())
+    }
+
+    fn trouble(&mut self, hosts: [Option<usize>; 2], since: Stamp) {
+        let now = Stamp::now();
+        self.weather.troubles.extend(hosts.into_iter().flatten().map(|n| (n, since, now)));
     }
 
     fn strike(&mut self) -> Result {
@@ -192,11 +242,18 @@ impl<'t> Storm<'t> {
         if clash {
             return Ok(());
         }
-        self.tell(format!("{fault:?} of hap{} for {lasts:.0?}", n + 1));
-        if let Some(undo) = self.inflict(fault, n, other)? {
-            let lasts = if matches!(undo, Undo::Start) { lasts * 2 / 3 } else { lasts };
-            self.pending.push(Pending { at: Stamp::now() + lasts, host: n, undo });
-        }
+        let peer = matches!(fault, Fault::CutTo | Fault::CutBetween).then_some(other);
+        self.tell(format!("{fault:?} of hap{} for {lasts:.1?}", n + 1));
+        self.weather.faults += 1;
+        let since = Stamp::now();
+        let Some(undo) = self.inflict(fault, n, other)? else {
+            let all = fault == Fault::Delete;
+            let hosts = if all { [Some(0), Some(1)] } else { [Some(n), None] };
+            self.trouble(hosts, since);
+            return Ok(());
+        };
+        let lasts = if matches!(undo, Undo::Start) { lasts * 2 / 3 } else { lasts };
+        self.pending.push(Pending { at: Stamp::now() + lasts, host: n, peer, since, undo });
         Ok(())
     }
 

@@ -182,6 +182,15 @@ impl Report {
         count(self.answered().len()) / count(self.rounds.len()).max(1.0)
     }
 
+    /// The same of what was asked within `times`.
+    #[must_use]
+    pub fn within(&self, times: &[(Stamp, Stamp)]) -> Self {
+        let inside = |at: Stamp| times.iter().any(|(from, to)| *from <= at && at < *to);
+        let rounds = self.rounds.iter().copied().filter(|at| inside(*at)).collect();
+        let served = self.served.iter().copied().filter(|s| inside(s.sent)).collect();
+        Self { names: self.names.clone(), rounds, served }
+    }
+
     /// How many rounds before `until` nobody answered.
     pub fn lost_before(&self, until: Stamp) -> usize {
         let answered = self.answered();
