@@ -208,6 +208,14 @@ fn a_holder_without_a_majority_stops_and_both_sides_say_why() -> Result {
     assert_eq!(lease["holder"], trio.hosts[new].name(), "{lease:#}");
     assert_eq!(lease["granted-by"].as_array().map(Vec::len), Some(2), "{lease:#}");
 
+    // And since when: the last word of the other two, not the start of the daemon.
+    let status = trio.vipd(holder).status()?;
+    let all = status["conditions"].as_array().cloned().unwrap_or_default();
+    let since = |name| all.iter().filter(move |c| c["name"] == name).map(|c| c["since"].as_u64());
+    let last_word = since("voter-silent").max().flatten();
+    assert!(last_word > status["started"].as_u64(), "{status:#}");
+    assert_eq!(since("no-majority").next().flatten(), last_word, "{status:#}");
+
     trio.lab.heal()?;
     trio.vipd(holder).wait_role(GROUP, "backup", 5 * SECOND)?;
     pause(SECOND);
