@@ -12,6 +12,8 @@ FUZZ_TIME ?= 60
 # Of `make storm-lab`: how long, and which storm; a fresh one without a seed.
 SECONDS ?= 600
 SEED ?=
+# Schedules of `make storm`.
+STORM ?= 1000000
 
 bindir = $(DESTDIR)$(PREFIX)/bin
 mandir = $(DESTDIR)$(PREFIX)/share/man/man8
@@ -22,7 +24,7 @@ confdir = $(DESTDIR)/etc/vipd
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help deps root cargo build release demo test test-unit test-netns test-fuzz test-slow storm-lab bench fuzz lint install clean
+.PHONY: help deps root cargo build release demo test test-unit test-netns test-fuzz test-slow storm-lab model storm bench fuzz lint install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -63,6 +65,14 @@ test-fuzz: cargo
 test-slow: test ## everything, then thousands of bad nights and a longer look of the fuzzers (root)
 	@VIPD_SEEDS=5000 $(CARGO) test --locked --release --package vipd --test sim
 	@fuzz/run.sh 60
+
+model: cargo ## the lease, searched further than by `cargo test`: a table of scenes and mutants
+	@VIPD_MODEL=long $(CARGO) test --locked --release --package vipd --test model -- \
+	    --nocapture --test-threads=1
+
+storm: cargo ## a million schedules of groups held by lease, STORM=1000000 of them; prints the rate
+	@VIPD_STORM=$(STORM) $(CARGO) test --locked --release --package vipd --test sim -- \
+	    --ignored --exact --nocapture lease::storm::storm
 
 bench: root cargo deps release ## vipd against keepalived, interleaved: outages, CPU, memory (root)
 	@target/release/bench $(BENCH)

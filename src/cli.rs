@@ -79,6 +79,9 @@ pub struct Vipd {
     /// warn,vipd=debug
     #[arg(short, long, value_name = "LEVEL", default_value = "info", env = "VIPD_LOG")]
     pub log_level: String,
+    /// Write down everything that happens, for `vipctl replay`; holds no secrets
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
     /// Check the configuration for this host and exit, touching nothing
     #[arg(long)]
     pub check: bool,
@@ -203,6 +206,11 @@ pub enum Command {
     /// hosts need the same file. To change the key: add a new one on top of the file of each
     /// host, one after the other, and reload; then take the old line out of each, and reload.
     Keygen(KeygenArgs),
+    /// Go through what `vipd --record` wrote again, and show where this version does otherwise
+    Replay {
+        /// The trace
+        file: PathBuf,
+    },
     /// Print the JSON schema of the configuration file, for editors
     Schema,
     /// Print a completion script, e.g. `vipctl completions bash > /etc/bash_completion.d/vipctl`
@@ -408,7 +416,7 @@ mod tests {
         let pages = man_pages().unwrap();
         let names: Vec<_> = pages.iter().map(|(n, _)| n.as_str()).collect();
         assert_eq!(names[..3], ["vipctl.8", "vipd.8", "vipctl-status.8"]);
-        assert_eq!(names.len(), 10);
+        assert_eq!(names.len(), 11);
         for (name, text) in &pages {
             let text = String::from_utf8(text.clone()).unwrap();
             assert!(text.contains(".SH \"EXIT STATUS\"\n.TP\n\\fB0\\fR\n"), "{name}: {text}");

@@ -71,6 +71,7 @@ fn run(args: &Vipctl) -> Result<u8, Failure> {
     match &args.command {
         Command::Status(args) => on_runtime(status(common, args)),
         Command::Events(args) => on_runtime(events(common, args)),
+        Command::Replay { file } => replay(file),
         Command::Reload => on_runtime(reload(common)),
         Command::Check(args) => check(common, args),
         Command::Keygen(args) => keygen(args),
@@ -326,4 +327,40 @@ fn wants_color(when: When, is_terminal: bool) -> bool {
                 && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
         }
     }
+}
+
+/// Goes through a trace; what differs is shown, and makes it fail.
+fn replay(file: &Path) -> Result<u8, Failure> {
+    let told = vipd::daemon::replay::replay(file);
+    let told = told.map_err(|e| Failure::Other(format!("{}: {e}", file.display())))?;
+    let mut out = io::stdout().lock();
+    let mut say = |line: String| writeln!(out, "{line}").map_err(Failure::Output);
+    say(format!(
+        "{} of {} (vipd {}): {} steps over {:.1} s, {} actions",
+        file.display(),
+        told.node,
+        told.version,
+        told.steps,
+        told.span.as_secs_f64(),
+        told.actions
+    ))?;
+    for d in &told.differences {
+        say(format!("\nline {}, after {:.6} s: {}", d.line, d.after.as_secs_f64(), d.event))?;
+        for (sign, words) in [('-', &d.missing), ('+', &d.added)] {
+            for word in words {
+                say(format!("  {sign} {word}"))?;
+            }
+        }
+        if d.missing.is_empty() && d.added.is_empty() {
+            say("  the same, in another order or number".to_owned())?;
+        }
+    }
+    if told.gap {
+        say("\nthe trace has a gap: nothing behind it was compared".to_owned())?;
+    }
+    if told.differences.is_empty() {
+        say("this version does the same".to_owned())?;
+        return Ok(exit::OK);
+    }
+    Ok(exit::FAILED)
 }

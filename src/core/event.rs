@@ -14,17 +14,19 @@ use super::lease::Vote;
 use super::status::Note;
 
 /// Something that happened outside.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub enum Event<'a> {
     /// The deadline came.
     Tick,
     /// A VRRP payload came in on an interface.
+    #[serde(skip)]
     Datagram {
         /// The receiving interface.
         ifindex: IfIndex,
         /// What the IP layer told.
         meta: Meta,
         /// The IP payload, cut at the IP length.
+        #[serde(skip)]
         bytes: &'a [u8],
     },
     /// An ARP or neighbour-discovery frame: somebody says `ip` is at `mac`.
@@ -69,11 +71,12 @@ pub enum Event<'a> {
     /// Leave everything as it is for the next run of this daemon, then [`Action::Exit`].
     Leave,
     /// Take over a new, validated configuration; only the difference is applied.
+    #[serde(skip)]
     Reload(Arc<Config>, Secrets),
 }
 
 /// What an earlier run left behind: in the kernel, and where this one can read it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, serde::Serialize, serde::Deserialize)]
 pub struct Inheritance {
     /// Virtual addresses of an earlier configuration, removed if they are still there.
     pub orphans: BTreeSet<IpAddr>,
@@ -100,7 +103,7 @@ impl std::fmt::Debug for Secrets {
 }
 
 /// A network interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Link {
     /// Its number.
     pub index: IfIndex,
@@ -115,7 +118,7 @@ pub struct Link {
 }
 
 /// An address the kernel has on an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct KernelAddress {
     /// The interface.
     pub index: IfIndex,
@@ -126,6 +129,9 @@ pub struct KernelAddress {
     /// Whether it carries our `IFA_PROTO` mark.
     pub ours: bool,
 }
+
+/// The group of an address that no group has.
+pub const NOBODY: u16 = u16::MAX;
 
 /// Something to be done outside.
 #[derive(Clone, Debug, PartialEq)]
@@ -174,7 +180,7 @@ pub enum Action {
         to: VoterIx,
     },
     /// Whose frames the kernel's gate is to stop, before any address is asked for: every address
-    /// and its group.
+    /// and its group, or [`NOBODY`] for one that is on its way out and has no gate that opens.
     Guard(BTreeMap<IpAddr, u16>),
     /// Open the kernel's gate of a group until then, or shut it. Immediate.
     Gate {
@@ -204,7 +210,7 @@ pub enum Action {
 }
 
 /// A request to the kernel that may take long, hence is made by the worker thread.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Task {
     /// Open raw and packet sockets on an interface and join the multicast groups.
     OpenPort(PortSpec),
@@ -231,7 +237,7 @@ pub enum Task {
 }
 
 /// The sockets wanted on an interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PortSpec {
     /// The interface.
     pub index: IfIndex,
@@ -246,7 +252,7 @@ pub struct PortSpec {
 }
 
 /// An address to add or delete.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AddressSpec {
     /// The interface.
     pub index: IfIndex,
@@ -261,7 +267,9 @@ pub struct AddressSpec {
 }
 
 /// Why a task was not done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize,
+)]
 pub enum Failure {
     /// The kernel's errno.
     #[error("{}", std::io::Error::from_raw_os_error(*.0))]
@@ -285,7 +293,7 @@ pub enum ProxyOrder {
 }
 
 /// What became of a proxy.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum ProxyEvent {
     /// It runs.
     Running {

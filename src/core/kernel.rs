@@ -8,7 +8,7 @@ use crate::config::Transport;
 use crate::types::{Family, IfIndex, Instant};
 
 use super::addresses::Op;
-use super::event::{Action, AddressSpec, Failure, KernelAddress, Link, PortSpec, Task};
+use super::event::{Action, AddressSpec, Failure, KernelAddress, Link, NOBODY, PortSpec, Task};
 use super::group::{Group, spec};
 use super::links::{self, NotReady};
 use super::status::Severity;
@@ -59,12 +59,31 @@ impl Node {
             self.stale |= self.may_be_a_source(&address);
             return;
         };
-        self.with(id, out, |group, out| {
-            let limit = group.config.restore_limit;
-            let meaning = group.addresses.gone(now, slot, &address, limit);
-            group.address_told(now, address.ip, meaning, out);
-            group.settle(now, out);
-        });
+        for (id, slot) in self.owners(id, slot, address.ip) {
+            self.with(id, out, |group, out| {
+                let limit = group.config.restore_limit;
+                let meaning = group.addresses.gone(now, slot, &address, limit);
+                group.address_told(now, address.ip, meaning, out);
+                group.settle(now, out);
+            });
+        }
+    }
+
+    /// Whose an address is: that of one group, and while it moves from there, of the other, too.
+    fn owners(&self, id: u16, slot: u16, ip: IpAddr) -> Vec<(u16, u16)> {
+        let mut all = vec![(id, slot)];
+        let leaves = |g: &Group| {
+            g.retired || g.addresses.slots().get(usize::from(slot)).is_none_or(|s| s.retired)
+        };
+        if self.groups.get(&id).is_some_and(leaves) {
+            let others = self.groups.iter().filter(|(other, _)| **other != id);
+            all.extend(others.filter_map(|(other, group)| {
+                let slots = group.addresses.slots();
+                let place = slots.iter().position(|s| s.spec.ip == ip && !s.retired)?;
+                Some((*other, u16::try_from(place).ok()?))
+            }));
+        }
+        all
     }
 
     /// Whether adverts could be sent from an address: this node's own, wherever it is, or one on
@@ -107,7 +126,7 @@ impl Node {
                 }
                 (id, slot)
             }
-            None if address.ours && self.orphans.contains(&address.ip) => (u16::MAX, u16::MAX),
+            None if address.ours && self.orphans.contains(&address.ip) => (NOBODY, u16::MAX),
             None => return,
         };
         let spec = AddressSpec {
@@ -280,9 +299,10 @@ impl Node {
         self.vips.clear();
         for (id, group) in &self.groups {
             for (ix, slot) in (0..).zip(group.addresses.slots()) {
-                if !slot.retired || slot.have || slot.pending.is_some() {
+                let leaves = slot.retired || group.retired;
+                if !leaves || slot.have || slot.pending.is_some() {
                     let old = self.vips.insert(slot.spec.ip, (*id, ix));
-                    if let Some(old) = old.filter(|_| slot.retired) {
+                    if let Some(old) = old.filter(|_| leaves) {
                         self.vips.insert(slot.spec.ip, old);
                     }
                 }

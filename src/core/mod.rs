@@ -107,6 +107,8 @@ pub struct Node {
     clock: Result<(), Box<str>>,
     /// What the gate was told to guard.
     guarded: BTreeMap<IpAddr, u16>,
+    /// Where the actions of the step under way begin.
+    step_from: usize,
     /// A configuration that waits until every voter has it.
     parked: Option<(Arc<Config>, Secrets)>,
 }
@@ -219,15 +221,20 @@ impl Node {
             gate: Err("the kernel's gate is being put in place".into()),
             clock: Ok(()),
             guarded: BTreeMap::new(),
+            step_from: 0,
             parked: None,
         };
         for ix in 0..node.config.groups.len() {
             let settings = node.settings(ix, secrets);
-            let open = start.open.get(&settings.config.name).copied();
-            let id = node.add_group(now, settings, open.filter(|until| *until > now), out);
+            let open = start.open.get(&settings.config.name).filter(|until| **until > now);
+            let heir = node.inherits(start, &settings.config);
+            let id = node.add_group(now, settings, open.copied().filter(|_| heir), out);
+            if open.is_some() && !heir {
+                out.push(Action::Gate { group: id, until: None });
+            }
             node.order.push(id);
         }
-        node.found_lease(now, start);
+        node.found_lease(now, start, out);
         node
     }
 
@@ -237,6 +244,7 @@ impl Node {
     /// a completion that raced with a transition does no harm.
     pub fn step(&mut self, now: Instant, event: Event<'_>, out: &mut Vec<Action>) {
         let mut touched = EVERY_GROUP;
+        self.step_from = out.len();
         self.expire_leases(now, out);
         match event {
             Event::Tick => self.tick(now, out),
@@ -337,7 +345,7 @@ impl Node {
         &self.config
     }
 
-    /// The name of a group.
+    /// What the file calls a group: what outlives this process is kept under its name.
     pub fn group_name(&self, group: u16) -> Option<&str> {
         Some(self.groups.get(&group)?.config.name.as_str())
     }

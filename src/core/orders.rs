@@ -51,9 +51,9 @@ impl Node {
         out: &mut Vec<Action>,
     ) -> Vec<String> {
         let mut changes = Vec::new();
-        let was: Vec<_> = self.config.groups.iter().map(|g| g.name.clone()).collect();
         self.orphans.extend(self.virtual_addresses());
         let old = std::mem::replace(&mut self.config, config);
+        self.rename(&old, out);
         let name = &old.nodes[self.me].name;
         // The daemon refuses a file without this node, so it is found.
         self.me = self.config.nodes.iter().position(|n| n.name == *name).unwrap_or(0);
@@ -84,11 +84,15 @@ impl Node {
             self.with(id, out, |group, out| {
                 changes.push(format!("- group {}", group.config.name));
                 group.retired = true;
+                if group.is_leased() {
+                    // No lease looks after it any more.
+                    out.push(Action::Gate { group: id, until: None });
+                }
                 group.quit(now, "no longer in the configuration", out);
             });
         }
         self.stale = true;
-        self.switch_lease(now, &was, out);
+        self.switch_lease(now, &old, out);
         changes
     }
 

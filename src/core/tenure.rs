@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::config::{Config, Member, Safety};
+use crate::config::{Config, Group, Member, Safety};
 use crate::types::{Instant, VoterIx};
 use crate::wire::peer::{Head, Message};
 
-use super::event::{Action, Inheritance, Secrets};
-use super::lease::{Lease, Setup, Verdict, Vote, Yielding};
+use super::event::{Action, Inheritance, NOBODY, Secrets};
+use super::lease::{Lease, Setup, Transition, Verdict, Vote, Yielding};
 use super::status::Severity;
 use super::{Node, why};
 
@@ -19,24 +19,33 @@ const VERDICTS: usize = 3;
 
 impl Node {
     /// The lease of a configuration that needs one, with what an earlier run remembered.
-    pub(super) fn found_lease(&mut self, now: Instant, start: &Inheritance) {
+    pub(super) fn found_lease(&mut self, now: Instant, start: &Inheritance, out: &mut Vec<Action>) {
         if !self.config.needs_lease() {
             self.lease = None;
             return;
         }
         let mut setup = self.lease_setup();
         setup.gate = start.gate;
-        setup.quiet = start.votes.is_none().then_some(start.quiet);
+        let known = start.votes.is_some() && start.confirmed == Some(setup.digest);
+        setup.quiet = (!known).then_some(start.quiet);
         setup.confirmed = start.confirmed;
         let mut lease = Lease::new(now, &setup);
         for (place, group) in (0..).zip(&self.config.groups) {
             if group.safety == Safety::Lease {
                 let votes = start.votes.as_ref().and_then(|v| v.get(&group.name));
-                let open = start.open.get(&group.name).copied().filter(|until| *until > now);
+                let open = start.open.get(&group.name).copied();
+                let open = open.filter(|until| *until > now && self.inherits(start, group));
                 lease.add(place, votes.copied().unwrap_or_default(), open);
             }
         }
         self.lease = Some(lease);
+        self.with_lease(out, |lease, out| lease.begin(now, out));
+    }
+
+    /// Whether this run may go on with what an earlier one left open. A gate that was opened under
+    /// another file stood before other addresses: somebody else may hold those of this one.
+    pub(super) fn inherits(&self, start: &Inheritance, group: &Group) -> bool {
+        group.safety != Safety::Lease || start.confirmed == Some(self.config.digest())
     }
 
     fn lease_setup(&self) -> Setup {
@@ -71,7 +80,13 @@ impl Node {
 
     /// Before anything else at a new moment: what may no longer be served is not.
     pub(super) fn expire_leases(&mut self, now: Instant, out: &mut Vec<Action>) {
-        self.with_lease(out, |lease, out| lease.expire(now, out));
+        let over = self.with_lease(out, |lease, out| lease.expire(now, out)).unwrap_or_default();
+        for place in over {
+            // Nothing else that the event brings may find the group Active.
+            if let Some(id) = self.order.get(usize::from(place)) {
+                self.follow_lease(now, place, *id, out);
+            }
+        }
     }
 
     pub(super) fn tick_lease(&mut self, now: Instant, out: &mut Vec<Action>) {
@@ -205,7 +220,10 @@ impl Node {
         }
         let shut = self.lease.as_ref().is_none_or(|l| l.holds(now, place).is_none());
         if shut {
-            self.with(id, out, super::group::Group::say_farewell);
+            self.with(id, out, |group, out| {
+                group.disinherit(now);
+                group.say_farewell(out);
+            });
         }
     }
 
@@ -259,13 +277,18 @@ impl Node {
         let mut guarded: BTreeMap<IpAddr, u16> = BTreeMap::new();
         for (id, group) in &self.groups {
             for slot in group.addresses.slots() {
-                if !slot.retired || slot.have || slot.pending.is_some() {
-                    let taken = slot.retired && guarded.contains_key(&slot.spec.ip);
+                let leaves = slot.retired || group.retired;
+                if !leaves || slot.have || slot.pending.is_some() {
+                    let taken = leaves && guarded.contains_key(&slot.spec.ip);
                     if !taken {
                         guarded.insert(slot.spec.ip, *id);
                     }
                 }
             }
+        }
+        // Nobody may serve what a file of an earlier run had and this one has not.
+        for ip in self.orphans.iter().filter(|ip| self.links.carrying(**ip).is_some()) {
+            guarded.entry(*ip).or_insert(NOBODY);
         }
         if guarded != self.guarded {
             self.guarded.clone_from(&guarded);
@@ -297,7 +320,7 @@ impl Node {
         let digest = config.digest();
         self.parked = Some((config, secrets));
         if let Some(lease) = &mut self.lease {
-            lease.announce(digest);
+            lease.announce(now, digest);
         }
         let text = "another configuration waits until every voter has it".to_owned();
         self.parts(out).1.note(now, Severity::Info, None, "reload-waits", text.clone());
@@ -315,37 +338,52 @@ impl Node {
         }
     }
 
-    /// The lease under the configuration now in force; `was` are the names of the groups before.
-    pub(super) fn switch_lease(&mut self, now: Instant, was: &[String], out: &mut Vec<Action>) {
+    /// What this step has decided so far names groups by their places in the configuration before:
+    /// what is to be written down is renamed. What is to be told would be read by the new places,
+    /// too; it is taken back, as it may as well have been lost.
+    pub(super) fn rename(&self, was: &Config, out: &mut Vec<Action>) {
+        let change = Transition::new(was, &self.config);
+        let told = out.split_off(self.step_from.min(out.len()));
+        out.extend(told.into_iter().filter_map(|action| match action {
+            Action::Tell { .. } => None,
+            Action::Remember { group, vote } => {
+                Some(Action::Remember { group: change.place(group)?, vote })
+            }
+            Action::Advertise { .. }
+            | Action::Announce { .. }
+            | Action::Probe { .. }
+            | Action::Kernel(_)
+            | Action::Proxy(..)
+            | Action::Beat { .. }
+            | Action::Guard(_)
+            | Action::Gate { .. }
+            | Action::Settled(_)
+            | Action::Note(_)
+            | Action::Reloaded(_)
+            | Action::Exit { .. } => Some(action),
+        }));
+    }
+
+    /// The lease under the configuration now in force; `was` is the one before.
+    pub(super) fn switch_lease(&mut self, now: Instant, was: &Config, out: &mut Vec<Action>) {
         let setup = self.lease_setup();
-        let places = |name: &String| {
-            let place = self.config.groups.iter().position(|g| g.name == *name)?;
-            (self.config.groups[place].safety == Safety::Lease).then_some(place)
-        };
-        let kept: BTreeMap<u16, u16> = (0..)
-            .zip(was)
-            .filter_map(|(old, name)| Some((old, u16::try_from(places(name)?).ok()?)))
-            .collect();
         match (&mut self.lease, self.config.needs_lease()) {
             (Some(lease), true) if lease.digests().0 == setup.digest => {
-                lease.announce(setup.digest);
+                lease.announce(now, setup.digest);
+                if lease.is_settled() {
+                    // Whatever was in doubt meanwhile.
+                    out.push(Action::Settled(setup.digest));
+                }
             }
             (Some(_), true) => {
-                self.with_lease(out, |lease, out| lease.switch(now, &setup, &kept, out));
-                for (place, group) in (0..).zip(&self.config.groups) {
-                    if let Some(lease) = &mut self.lease
-                        && group.safety == Safety::Lease
-                        && lease.seat(place).is_none()
-                    {
-                        lease.add(place, Vote::default(), None);
-                    }
-                }
+                let change = Transition::new(was, &self.config);
+                self.with_lease(out, |lease, out| lease.switch(now, &setup, &change, out));
             }
             (None, true) => {
                 let gate = self.gate_id;
                 let quiet = self.config.lease.vote;
                 let start = Inheritance { gate, quiet, ..Inheritance::default() };
-                self.found_lease(now, &start);
+                self.found_lease(now, &start, out);
             }
             (_, false) => self.lease = None,
         }

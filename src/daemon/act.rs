@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::Range;
 
-use crate::core::Node;
 use crate::core::event::{Action, Event, Failure, ProxyEvent, Task};
 use crate::core::status::Note;
 use crate::io::ballots::Ballots;
 use crate::types::{IfIndex, Instant, Mac};
 use crate::wire::announce;
 
+use super::recorder::Node;
 use super::turn::{Output, Scratch, Shell};
 use super::voters::Voters;
 

@@ -11,6 +11,8 @@
 mod act;
 mod gatekeeper;
 mod instance;
+mod recorder;
+pub mod replay;
 mod service;
 mod token;
 mod turn;
@@ -51,6 +53,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Where the kernel's gate is.
     pub gate_dir: PathBuf,
+    /// Where everything that happens is written down.
+    pub record: Option<PathBuf>,
 }
 
 /// Why the daemon could not start.
@@ -68,6 +72,8 @@ enum StartError {
     Capabilities(std::io::Error),
     #[error("{}: {source}; give --state-dir a directory that vipd may write to", path.display())]
     State { path: PathBuf, source: std::io::Error },
+    #[error("--record {}: {why}", path.display())]
+    Trace { path: PathBuf, why: String },
     #[error("{what}: {source}")]
     Io { what: &'static str, source: std::io::Error },
 }
@@ -85,6 +91,7 @@ pub fn run(args: &cli::Vipd) -> ExitCode {
         socket: args.socket(),
         state_dir: args.state_dir.clone(),
         gate_dir: args.gate_dir.clone(),
+        record: args.record.clone(),
     };
     let loaded = match service::load(&options) {
         Ok(loaded) => loaded,
@@ -123,6 +130,8 @@ struct Loaded {
     secrets: Secrets,
     /// Of the cluster, where anything is held by lease.
     keys: Option<Keyring>,
+    /// The file itself.
+    text: String,
     /// Rendered warnings, for people.
     warnings: String,
 }
@@ -133,9 +142,16 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
     let instance = instance::Instance::claim(&options.runtime_dir, &loaded.config.cluster, &node)?;
     let record = Record::open(&options.state_dir)
         .map_err(|source| StartError::State { path: options.state_dir.clone(), source })?;
+    let confirmed = record.read();
+    if confirmed.digest.is_some_and(|d| d != loaded.config.digest()) {
+        record
+            .doubt()
+            .map_err(|source| StartError::State { path: options.state_dir.clone(), source })?;
+    }
     let orphans = instance.remember(&loaded.config);
-    let mut start = inherit(options, loaded, orphans, record.read())?;
+    let mut start = inherit(options, loaded, orphans, confirmed)?;
     let gate = start.inheritance.gate;
+    start.recorder = recorder(options, loaded)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -213,9 +229,23 @@ fn inherit(
         no_gate,
         ballots,
         keys: loaded.keys.clone(),
+        recorder: None,
         run: Incarnation(run),
         config,
     })
+}
+
+/// The trace that was asked for. It never holds a secret: where adverts have a password, there is
+/// none, as it could not be gone through again without.
+fn recorder(options: &Options, loaded: &Loaded) -> Result<Option<recorder::Recorder>, StartError> {
+    let Some(path) = &options.record else { return Ok(None) };
+    let refuse = |why: String| StartError::Trace { path: path.clone(), why };
+    if loaded.config.groups.iter().any(|g| g.password_file.is_some()) {
+        return Err(refuse("a group has a password-file, and a trace holds no secrets".to_owned()));
+    }
+    let mut recorder = recorder::Recorder::create(path).map_err(|e| refuse(e.to_string()))?;
+    recorder.text.clone_from(&loaded.text);
+    Ok(Some(recorder))
 }
 
 /// The file of votes about the groups of `config`; not in place yet.

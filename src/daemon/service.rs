@@ -77,7 +77,7 @@ pub(super) fn load(options: &Options) -> Result<Loaded, LoadError> {
         .map_err(|source| LoadError::NotANode { path: path.clone(), source })?;
     let secrets = secrets(&config)?;
     let keys = keys(&config)?;
-    Ok(Loaded { config: Arc::new(config), me, secrets, keys, warnings })
+    Ok(Loaded { config: Arc::new(config), me, secrets, keys, text, warnings })
 }
 
 fn secrets(config: &Config) -> Result<Secrets, LoadError> {
@@ -295,10 +295,14 @@ impl Service {
 
     async fn try_reload(&self) -> Result<ReloadReport, ReloadError> {
         let loaded = load(&self.options).map_err(|e| ReloadError::Refused(e.to_string()))?;
-        let Loaded { config, secrets, keys, warnings, .. } = loaded;
+        let Loaded { config, secrets, keys, text, warnings, .. } = loaded;
         self.instance.remember(&config);
+        if self.record.read().digest.is_some_and(|d| d != config.digest()) {
+            let doubt = self.record.doubt();
+            doubt.map_err(|e| ReloadError::Refused(format!("the state directory: {e}")))?;
+        }
         let ballots = self.ballots(&config);
-        let fresh = Box::new(Fresh { config, secrets, keys, ballots });
+        let fresh = Box::new(Fresh { config, secrets, keys, ballots, text });
         let changes = self.ask(|to| Input::Reload(fresh, to)).await?;
 
         if !warnings.is_empty() {

@@ -12,7 +12,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::{self, Config, Member};
-use crate::core::Node;
+use crate::core;
 use crate::core::event::{
     Action, Event, Failure, Inheritance, PortSpec, ProxyEvent, ProxyOrder, Secrets, Task,
 };
@@ -30,6 +30,7 @@ use crate::wire::peer::Keyring;
 
 use super::act::Adverts;
 use super::gatekeeper::Deadlines;
+use super::recorder::{Node, Recorder};
 use super::token::{MOST_PATHS, Token};
 use super::voters::Voters;
 
@@ -90,6 +91,8 @@ pub(super) struct Fresh {
     pub(super) secrets: Secrets,
     pub(super) keys: Option<Keyring>,
     pub(super) ballots: Option<Ballots>,
+    /// The file itself.
+    pub(super) text: String,
 }
 
 /// What the core thread tells the service runtime.
@@ -154,6 +157,8 @@ pub(super) struct Start {
     pub(super) ballots: Option<Ballots>,
     pub(super) keys: Option<Keyring>,
     pub(super) run: Incarnation,
+    /// Where everything that happens is written down.
+    pub(super) recorder: Option<Recorder>,
 }
 
 /// Storage that every turn uses again.
@@ -275,8 +280,13 @@ pub(super) fn run(mut shell: Shell, start: Start) {
         packets: Buffers::default(),
         adverts: Adverts::default(),
     };
-    let Start { config, me, secrets, inheritance, no_gate, .. } = start;
-    let mut node = Node::new(now, config, me, &secrets, &inheritance, &mut scratch.actions);
+    let Start { config, me, secrets, inheritance, no_gate, mut recorder, .. } = start;
+    let name = config.nodes[me].name.clone();
+    let core = core::Node::new(now, config, me, &secrets, &inheritance, &mut scratch.actions);
+    if let Some(recorder) = &mut recorder {
+        recorder.start(now, &name, &inheritance, &scratch.actions);
+    }
+    let mut node = Node::new(core, recorder);
     if let Some(why) = no_gate {
         node.step(now, Event::Gate(Err(why)), &mut scratch.actions);
     }
@@ -503,7 +513,8 @@ impl Shell {
     /// Takes a new configuration with what was read for it. Votes go on in the new file before
     /// that takes the place of the old one.
     fn refresh(&mut self, fresh: Fresh, node: &mut Node, scratch: &mut Scratch) {
-        let Fresh { config, secrets, keys, ballots } = fresh;
+        let Fresh { config, secrets, keys, ballots, text } = fresh;
+        node.set_text(text);
         if let (Some(keys), Some(voters)) = (&keys, &mut self.voters) {
             voters.set_keys(keys.clone());
         }

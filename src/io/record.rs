@@ -47,11 +47,28 @@ impl Record {
     pub fn read(&self) -> Confirmed {
         let text = fs::read_to_string(&self.path).unwrap_or_default();
         let mut fields = text.split_whitespace();
-        let digest = fields.next().and_then(|t| u128::from_str_radix(t, 16).ok()).map(Digest);
+        let digest = match fields.next() {
+            Some("-") => Some(None),
+            Some(text) => u128::from_str_radix(text, 16).ok().map(|n| Some(Digest(n))),
+            None => None,
+        };
         let mut micros = || fields.next().and_then(|t| t.parse().ok()).map(Duration::from_micros);
         match (digest, micros(), micros()) {
-            (Some(_), Some(vote), Some(before)) => Confirmed { digest, vote, before },
+            (Some(digest), Some(vote), Some(before)) => Confirmed { digest, vote, before },
             _ => Confirmed::default(),
+        }
+    }
+
+    /// Writes down that it is open who has which configuration: before another one than the last
+    /// one confirmed is used, so that nobody goes back to that one as if nothing had been.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn doubt(&self) -> io::Result<()> {
+        let was = self.read();
+        match was.digest {
+            None => Ok(()),
+            Some(_) => self.put(&Confirmed { digest: None, ..was }),
         }
     }
 
@@ -65,10 +82,15 @@ impl Record {
         if was.digest == Some(digest) && was.vote == vote {
             return Ok(());
         }
+        self.put(&Confirmed { digest: Some(digest), vote, before: was.vote })
+    }
+
+    fn put(&self, what: &Confirmed) -> io::Result<()> {
         let new = self.path.with_extension("new");
         let mut options = fs::OpenOptions::new();
         let mut file = options.create(true).truncate(true).write(true).mode(0o644).open(&new)?;
-        writeln!(file, "{:032x} {} {}", digest.0, vote.as_micros(), was.vote.as_micros())?;
+        let digest = what.digest.map_or("-".to_owned(), |d| format!("{:032x}", d.0));
+        writeln!(file, "{digest} {} {}", what.vote.as_micros(), what.before.as_micros())?;
         file.sync_all()?;
         fs::rename(&new, &self.path)?;
         self.path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
@@ -90,6 +112,9 @@ mod tests {
         record.write(Digest(8), ms(240)).unwrap();
         let read = record.read();
         assert_eq!((read.digest, read.longest()), (Some(Digest(8)), ms(1050)));
+        record.doubt().unwrap();
+        let read = record.read();
+        assert_eq!((read.digest, read.longest()), (None, ms(1050)));
         fs::write(dir.join("confirmed"), "nonsense").unwrap();
         assert_eq!(record.read(), Confirmed::default());
         fs::remove_dir_all(&dir).unwrap();

@@ -33,7 +33,7 @@ pub enum Flavour {
 }
 
 /// What the IP layer told about a received advert.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Meta {
     /// Source address.
     pub src: IpAddr,

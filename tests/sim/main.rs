@@ -18,6 +18,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what the simulator draws fits, and a test may panic")]
 
+mod lease;
 mod world;
 
 use std::time::Duration;

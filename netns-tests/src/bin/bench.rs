@@ -17,8 +17,9 @@ use netns_tests::usage::{Usage, cpu_percent};
 use netns_tests::{Dice, Error, Host, Lab, Probe, Proc, Result, Stamp, Watch, pause, tree};
 
 const INTERVAL: Duration = Duration::from_millis(100);
-const PRIORITIES: [u8; 2] = [200, 150];
-const ADDRESSES: [&str; 2] = ["192.168.34.132", "192.168.34.133"];
+/// Two nodes, and a third where they vote.
+const PRIORITIES: [u8; 3] = [200, 150, 100];
+const ADDRESSES: [&str; 3] = ["192.168.34.132", "192.168.34.133", "192.168.34.134"];
 const PORT: u16 = 7;
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -54,6 +55,8 @@ struct Arguments {
 enum Kind {
     Keepalived,
     Vipd,
+    /// vipd on three hosts, with a lease.
+    Lease,
 }
 
 /// What is done to the holder.
@@ -62,9 +65,12 @@ enum Fault {
     PowerLoss,
     Stop,
     Deleted,
+    /// The daemon is killed, and started again at once.
+    Restart,
 }
 
 const FAULTS: [Fault; 3] = [Fault::PowerLoss, Fault::Stop, Fault::Deleted];
+const LEASE_FAULTS: [Fault; 3] = [Fault::PowerLoss, Fault::Stop, Fault::Restart];
 
 /// Something measured of both, and how much of keepalived's vipd may take.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -96,14 +102,18 @@ fn main() -> ExitCode {
 }
 
 fn measure(arguments: &Arguments) -> Result<Vec<Measure>> {
-    let kinds: Vec<Kind> = [Kind::Keepalived, Kind::Vipd]
+    let kinds: Vec<Kind> = [Kind::Keepalived, Kind::Vipd, Kind::Lease]
         .into_iter()
         .filter(|kind| arguments.only.is_none_or(|only| only == *kind))
         .collect();
     let window = Duration::from_secs(arguments.window);
     let mut measures = outages(&kinds, arguments.faults)?;
-    measures.extend(idle(&kinds, window)?);
-    measures.extend(many(&kinds, window)?);
+    let plain: Vec<Kind> = kinds.iter().copied().filter(|k| *k != Kind::Lease).collect();
+    measures.extend(idle(&plain, window)?);
+    measures.extend(many(&plain, window)?);
+    if kinds.contains(&Kind::Lease) {
+        measures.extend(seven(window)?);
+    }
     say("");
     Ok(measures)
 }
@@ -112,21 +122,83 @@ fn measure(arguments: &Arguments) -> Result<Vec<Measure>> {
 fn outages(kinds: &[Kind], faults: usize) -> Result<Vec<Measure>> {
     let mut measures: Vec<Measure> =
         FAULTS.iter().map(|f| Measure::new(f.name(), "ms", Some(f.target()))).collect();
+    let mut lease: Vec<Measure> = LEASE_FAULTS.iter().map(|f| f.leased()).collect();
     let mut beds = start_beds(kinds, 1)?;
     let mut dice = Dice::new(Stamp::now().nanos());
     for turn in 0..faults {
-        for (fault, measure) in FAULTS.iter().zip(&mut measures) {
-            // Neither is always the first.
-            beds.reverse();
-            for bed in &mut beds {
+        for fault in [Fault::PowerLoss, Fault::Stop, Fault::Deleted, Fault::Restart] {
+            // None is always the first.
+            beds.rotate_left(1);
+            for bed in beds.iter_mut().filter(|bed| fault.concerns(bed.kind)) {
                 say(&format!("fault {}/{faults}: {}, {:?}", turn + 1, fault.name(), bed.kind));
                 pause(dice.time_below(INTERVAL));
-                let outage = bed.fail(*fault)?;
-                measure.add(bed.kind, outage.as_secs_f64() * 1000.0);
+                let outage = bed.fail(fault)?.as_secs_f64() * 1000.0;
+                let plain = FAULTS.iter().position(|f| *f == fault).map(|ix| &mut measures[ix]);
+                if let Some(measure) = plain.filter(|_| bed.kind != Kind::Lease) {
+                    measure.add(bed.kind, outage);
+                }
+                let with_lease = LEASE_FAULTS.iter().position(|f| *f == fault);
+                if let Some(measure) = with_lease.map(|ix| &mut lease[ix])
+                    && bed.kind != Kind::Vipd
+                {
+                    measure.add(bed.kind, outage);
+                }
             }
         }
     }
+    measures.extend(lease.into_iter().filter(|_| kinds.contains(&Kind::Lease)));
     Ok(measures)
+}
+
+/// Processor time of seven nodes that hold fifty groups by lease, the busiest one's.
+fn seven(window: Duration) -> Result<Vec<Measure>> {
+    const NODES: usize = 7;
+    const GROUPS: u8 = 50;
+    say("seven nodes, fifty groups");
+    let lab = Lab::new("seven")?;
+    let address = |n: usize| format!("192.168.34.{}", 132 + n);
+    let mut config = cluster(&lab)?;
+    for n in 0..NODES {
+        config += &format!("[[node]]\nname = \"hap{n}\"\naddress = \"{}\"\n", address(n));
+    }
+    for n in 1..=GROUPS {
+        config += &group(n);
+    }
+    let start = |n| {
+        let host = lab.host(&format!("hap{n}"), &[&format!("{}/22", address(n))])?;
+        Ok(Vipd::start(&host, &config)?.process)
+    };
+    let daemons = (0..NODES).map(start).collect::<Result<Vec<_>>>()?;
+    pause(3 * SECOND);
+    let pids: Vec<Vec<i32>> = daemons.iter().map(|d| tree(d.pid())).collect();
+    let pids: Vec<&[i32]> = pids.iter().map(Vec::as_slice).collect();
+    let mut measure = Measure::new("lease: CPU, 7 nodes, 50 groups", "% of a core", None);
+    measure.limit = Some(2.0);
+    for _ in 0..WINDOWS {
+        let busiest = cpu_percent(&pids, window).into_iter().fold(0.0, f64::max);
+        measure.add(Kind::Lease, busiest);
+    }
+    Ok(vec![measure])
+}
+
+/// The head of a file for voters, and their key.
+fn cluster(lab: &Lab) -> Result<String> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let path = lab.dir().join("secret");
+    let wrote =
+        std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&path);
+    wrote
+        .and_then(|mut file| file.write_all("5a0f".repeat(16).as_bytes()))
+        .map_err(Error::io("write a secret"))?;
+    Ok(format!("[cluster]\nname = \"lb\"\nsecret = \"{}\"\n", path.display()))
+}
+
+/// A group that prefers the first node.
+fn group(n: u8) -> String {
+    format!(
+        "[[group]]\nname = \"g{n}\"\nvrid = {n}\nsafety = \"lease\"\npreempt = true\naddresses = [\"{}/22\"]\n",
+        vip(n)
+    )
 }
 
 /// Processor time and memory with one election and nothing to do.
@@ -176,23 +248,26 @@ fn start_beds(kinds: &[Kind], elections: u8) -> Result<Vec<Bed>> {
     kinds.iter().map(|kind| Bed::start(*kind, elections)).collect()
 }
 
-/// Two hosts with one kind of daemon, and a client.
+/// Two hosts with one kind of daemon, three where they vote, and a client.
 struct Bed {
     kind: Kind,
     elections: u8,
     // Dropped first to last: the daemons before the lab they run in.
-    daemons: [Option<Proc>; 2],
+    daemons: Vec<Option<Proc>>,
     probe: Probe,
-    hosts: [Host; 2],
+    hosts: Vec<Host>,
     watch: Watch,
     client: Host,
-    _lab: Lab,
+    lab: Lab,
 }
 
 impl Bed {
     fn start(kind: Kind, elections: u8) -> Result<Self> {
         let lab = Lab::new("bench")?;
-        let hosts = [lab.host("hap1", &[&net(0)])?, lab.host("hap2", &[&net(1)])?];
+        let count = if kind == Kind::Lease { 3 } else { 2 };
+        let hosts: Vec<Host> = (0..count)
+            .map(|n| lab.host(&format!("hap{}", n + 1), &[&net(n)]))
+            .collect::<Result<_>>()?;
         let client = lab.host("client", &["192.168.34.200/22"])?;
         let watch = Watch::new();
         for host in &hosts {
@@ -200,10 +275,11 @@ impl Bed {
             watch.follow(host)?;
         }
         let probe = ask(&client)?;
-        let daemons = [None, None];
-        let mut bed = Self { kind, elections, daemons, probe, hosts, watch, client, _lab: lab };
-        bed.start_daemon(0)?;
-        bed.start_daemon(1)?;
+        let daemons = hosts.iter().map(|_| None).collect();
+        let mut bed = Self { kind, elections, daemons, probe, hosts, watch, client, lab };
+        for index in 0..count {
+            bed.start_daemon(index)?;
+        }
         bed.settle()?;
         Ok(bed)
     }
@@ -223,6 +299,7 @@ impl Bed {
                 )?
             }
             Kind::Vipd => Vipd::start(host, &vipd_config(self.elections))?.process,
+            Kind::Lease => Vipd::start(host, &lease_config(&self.lab)?)?.process,
         };
         self.daemons[index] = Some(daemon);
         Ok(())
@@ -249,6 +326,10 @@ impl Bed {
         match fault {
             Fault::PowerLoss => self.hosts[0].power_loss().map(drop)?,
             Fault::Stop => self.daemon(0)?.term()?,
+            Fault::Restart => {
+                self.daemon(0)?.kill()?;
+                self.start_daemon(0)?;
+            }
             Fault::Deleted => self.hosts[0].ip(&format!("addr del {}/22 dev eth0\n", vip(1)))?,
         }
         // Longer than the longest of them lasts.
@@ -273,7 +354,7 @@ impl Bed {
                 }
                 self.start_daemon(0)
             }
-            Fault::Deleted => Ok(()),
+            Fault::Deleted | Fault::Restart => Ok(()),
         }
     }
 
@@ -323,18 +404,51 @@ fn vipd_config(elections: u8) -> String {
         .replace("[[group]]\n", "[[group]]\nchecksum = \"pseudo\"\nrestore-limit = 100\n")
 }
 
+/// Three nodes that vote, the first one preferred.
+fn lease_config(lab: &Lab) -> Result<String> {
+    let mut config = cluster(lab)?;
+    for (n, (address, priority)) in (1..).zip(ADDRESSES.iter().zip(PRIORITIES)) {
+        config += &format!(
+            "[[node]]\nname = \"hap{n}\"\naddress = \"{address}\"\npriority = {priority}\n"
+        );
+    }
+    Ok(config + &group(1))
+}
+
 impl Fault {
+    /// Whether that is done to such a daemon.
+    fn concerns(self, kind: Kind) -> bool {
+        match self {
+            Self::PowerLoss | Self::Stop => true,
+            Self::Deleted => kind != Kind::Lease,
+            Self::Restart => kind == Kind::Lease,
+        }
+    }
+
+    /// What is measured of it with a lease, and what that may be.
+    fn leased(self) -> Measure {
+        let (target, limit) = match self {
+            Self::PowerLoss => (Some(1.0), None),
+            Self::Stop => (Some(0.25), Some(10.0)),
+            Self::Restart | Self::Deleted => (None, Some(2.0)),
+        };
+        let mut measure = Measure::new(&format!("lease: {}", self.name()), "ms", target);
+        measure.limit = limit;
+        measure
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::PowerLoss => "outage, power loss",
             Self::Stop => "outage, graceful stop",
             Self::Deleted => "outage, address deleted",
+            Self::Restart => "outage, daemon killed",
         }
     }
 
     const fn target(self) -> f64 {
         match self {
-            Self::PowerLoss | Self::Stop => 1.1,
+            Self::PowerLoss | Self::Stop | Self::Restart => 1.1,
             Self::Deleted => 0.2,
         }
     }
@@ -349,7 +463,7 @@ impl Measure {
     fn add(&mut self, kind: Kind, value: f64) {
         match kind {
             Kind::Keepalived => self.keepalived.push(value),
-            Kind::Vipd => self.vipd.push(value),
+            Kind::Vipd | Kind::Lease => self.vipd.push(value),
         }
     }
 
@@ -369,7 +483,7 @@ impl Measure {
     fn goal(&self) -> String {
         let ratio = self.target.map(|t| format!("<= {t}x"));
         let limit = self.limit.map(|l| format!("<= {l} {}", self.unit));
-        ratio.or(limit).unwrap_or_default()
+        [ratio, limit].into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -392,12 +506,12 @@ fn print_json(measures: &[Measure]) {
 fn print_table(measures: &[Measure]) {
     let paint = Paint::of_stdout();
     let row = |name: &str, unit: &str, theirs: &str, ours: &str, ratio: &str| {
-        let (name, unit) = (left(name, 27), left(unit, 11));
+        let (name, unit) = (left(name, 31), left(unit, 11));
         format!("{name} {unit} {} {} {}", right(theirs, 20), right(ours, 20), right(ratio, 7))
     };
     let heading = row("median (min-max)", "", "keepalived", "vipd", "ratio");
     println!("{}", paint.tone(Tone::Strong, &format!("{heading}  target")));
-    println!("{}", paint.rule(108));
+    println!("{}", paint.rule(112));
     for measure in measures {
         let cell = |values: &[f64]| Summary::of(values).map_or("-".to_owned(), |s| s.to_string());
         let ratio = measure.ratio().map_or("-".to_owned(), |r| format!("{}x", short(r)));
@@ -411,7 +525,7 @@ fn print_table(measures: &[Measure]) {
         println!("{}  {verdict}", row(&measure.name, measure.unit, &theirs, &ours, &ratio));
     }
     let n = measures.first().map_or(0, |m| m.keepalived.len().max(m.vipd.len()));
-    println!("{}", paint.rule(108));
+    println!("{}", paint.rule(112));
     println!(
         "{n} faults of each kind at random moments, by turns; adverts every {} ms, priorities \
          {PRIORITIES:?},\npreemption on, both real-time, the same packets, one probe a millisecond; CPU: {WINDOWS} windows, both at \

@@ -24,16 +24,21 @@ impl Vipd {
     /// Starts it on `host` as the node of the host's name, with the file that has `config` as its
     /// text.
     pub fn start(host: &Host, config: &str) -> Result<Self> {
+        Self::start_with(host, config, &[])
+    }
+
+    /// The same, with further arguments.
+    pub fn start_with(host: &Host, config: &str, more: &[&str]) -> Result<Self> {
         let file = host.write("vipd/vipd.toml", config)?;
         let runtime = host.run_dir()?.join("vipd");
         let program = binary("vipd")?;
         let (gate, state) = (host.gate_dir()?, host.dir().join("state"));
         let [program, file, dir, gate, state] =
             [&program, &file, &runtime, &gate, &state].map(|p| p.to_string_lossy().into_owned());
-        let argv = [
-            &program,
+        let mut argv = vec![
+            program.as_str(),
             "--config",
-            &file,
+            file.as_str(),
             "--node",
             host.name(),
             "--runtime-dir",
@@ -43,6 +48,7 @@ impl Vipd {
             "--state-dir",
             state.as_str(),
         ];
+        argv.extend(more);
         let process = host.spawn("vipd", &argv)?;
         Ok(Self { process, host: host.clone(), runtime })
     }

@@ -56,7 +56,7 @@ impl Group {
     }
 
     /// What an earlier run held is not gone on with.
-    pub(super) fn disinherit(&mut self, now: Instant) {
+    pub(crate) fn disinherit(&mut self, now: Instant) {
         if self.heir.take().is_some() {
             self.addresses.set_wanted(now, false);
         }
@@ -69,10 +69,23 @@ impl Group {
         self.addresses.announce_again(now);
     }
 
+    /// Whether the settings it is to start anew with are held by lease.
+    fn will_be_leased(&self) -> bool {
+        self.replacement.as_ref().is_some_and(|s| s.config.safety == Safety::Lease)
+    }
+
+    /// Shuts the gate of a plain VRRP router at once when its group is to be held by lease: the
+    /// voters will not wait until its addresses are gone.
+    pub(super) fn shut_for_lease(&mut self, out: &mut Out<'_>) {
+        if !self.is_leased() && self.will_be_leased() {
+            out.push(Action::Gate { group: self.id, until: None });
+        }
+    }
+
     /// Lets the kernel serve for as long as no other router can have taken over; with a lease that
     /// is the lease's to say.
     pub(super) fn keep_open(&mut self, now: Instant, out: &mut Out<'_>) {
-        if !self.is_leased() {
+        if !self.is_leased() && !self.will_be_leased() {
             let until = now + DEAD_MAN * self.config.interval.duration();
             out.push(Action::Gate { group: self.id, until: Some(until) });
         }

@@ -347,6 +347,7 @@ impl Group {
     /// Stops taking part, for good or to start anew with other settings.
     fn stop(&mut self, now: Instant, why: &str, out: &mut Out<'_>) {
         self.stopping = true;
+        self.disinherit(now);
         match self.state {
             State::Active => self.release(now, Then::Init, why.to_owned(), out),
             State::Releasing { until, .. } => {

@@ -53,6 +53,7 @@ impl Group {
         if hard || self.stopping {
             self.replacement = Some(Box::new(settings));
             self.stop(now, "restarting with a new configuration", out);
+            self.shut_for_lease(out);
             return changes;
         }
         let Settings { config, priority, password: _, destinations, rank: _ } = settings;

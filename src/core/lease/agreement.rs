@@ -2,18 +2,56 @@
 //! what; a change of it counts once every voter has it: first all are ready, then each switches,
 //! and votes again when it has seen all others with the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::config::{Config, Safety};
 use crate::types::{Digest, Instant};
 
 use super::super::event::Action;
-use super::{Elector, Lease, Setup};
+use super::{Elector, Lease, Seat, Setup};
+
+/// What a new configuration changes for the lease. Groups are named by their places.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Transition {
+    /// Where the groups of the old one are in the new one.
+    pub kept: BTreeMap<u16, u16>,
+    /// Those of the new one that have addresses they had not: another may still serve those.
+    pub grown: BTreeSet<u16>,
+    /// All of the new one.
+    pub all: BTreeSet<u16>,
+    /// The voters are others: after a few such changes in a row, a majority of those before and one
+    /// of those after need not have a voter in common.
+    pub voters: bool,
+}
+
+impl Transition {
+    /// From one configuration to another.
+    pub fn new(old: &Config, new: &Config) -> Self {
+        let voters = !old.voters().map(|v| v.name).eq(new.voters().map(|v| v.name));
+        let mut found = Self { voters, ..Self::default() };
+        for (is, group) in (0..).zip(&new.groups).filter(|(_, g)| g.safety == Safety::Lease) {
+            found.all.insert(is);
+            let mut before = (0..).zip(&old.groups).filter(|(_, g)| g.safety == Safety::Lease);
+            let Some((was, before)) = before.find(|(_, g)| g.name == group.name) else { continue };
+            found.kept.insert(was, is);
+            if !group.addresses.iter().all(|a| before.addresses.iter().any(|b| a.ip == b.ip)) {
+                found.grown.insert(is);
+            }
+        }
+        found
+    }
+
+    /// Where a group of the old one is in the new one.
+    pub fn place(&self, old: u16) -> Option<u16> {
+        self.kept.get(&old).copied()
+    }
+}
 
 impl Lease {
     /// A configuration that is to be switched to once everybody is ready to.
-    pub fn announce(&mut self, next: Digest) {
+    pub fn announce(&mut self, now: Instant, next: Digest) {
         self.next = next;
-        self.beat_at = Instant::BOOT;
+        self.beat_at = now;
     }
 
     /// Whether every voter is ready to switch to what was announced.
@@ -22,35 +60,49 @@ impl Lease {
     }
 
     /// Switches to what was announced, or at once to something else. What was asked under the old
-    /// terms is void; votes given stay given. `groups` says where in the new configuration the
-    /// groups of the old one are; others are dropped by then.
+    /// terms is void; votes given stay given.
     pub fn switch(
         &mut self,
         now: Instant,
         setup: &Setup,
-        groups: &BTreeMap<u16, u16>,
+        change: &Transition,
         out: &mut Vec<Action>,
     ) {
+        // With everybody ready the voters are the same, and every majority of theirs remembers.
+        let agreed = self.may_switch(now) && self.next == setup.digest;
+        let quiet = self.terms.vote.max(setup.terms.vote);
         let old = std::mem::take(&mut self.seats);
         for (was, mut seat) in old {
-            let Some(is) = groups.get(&was) else { continue };
+            let Some(is) = change.kept.get(&was) else { continue };
             // Who waits for the new terms to pass must find nothing open from the old ones.
             seat.holder.limit(now + setup.terms.term);
             seat.reported = None;
             if seat.holder.is_open() {
-                out.push(Action::Gate { group: *is, until: Some(seat.holder.until()) });
+                let until = Some(seat.holder.until()).filter(|_| !change.grown.contains(is));
+                if until.is_none() {
+                    seat.holder.drop_all();
+                }
+                out.push(Action::Gate { group: *is, until });
             }
             self.seats.insert(*is, seat);
         }
-        let forgot = self.quiet_when_settled;
+        // A group that is new here may be one that was taken out a moment ago.
+        for group in &change.all {
+            self.seats.entry(*group).or_insert_with(|| Seat::quiet(now + quiet));
+        }
         self.terms = setup.terms;
         self.me = setup.me;
-        self.electors.resize(setup.voters, Elector::default());
+        if change.voters {
+            // Their numbers may mean others now.
+            self.electors = vec![Elector::default(); setup.voters];
+        }
         self.digest = setup.digest;
         self.next = setup.digest;
         self.settled = setup.confirmed == Some(setup.digest);
-        self.quiet_when_settled = forgot && !self.settled;
-        self.beat_at = Instant::BOOT;
+        if !agreed || self.quiet_after.is_some() {
+            self.quiet_after = self.quiet_after.max(Some(quiet));
+        }
+        self.beat_at = now;
         self.settle(now, out);
     }
 
@@ -66,8 +118,8 @@ impl Lease {
             return;
         }
         self.settled = true;
-        if std::mem::take(&mut self.quiet_when_settled) {
-            self.quiet_until = self.quiet_until.max(now + self.terms.vote);
+        if let Some(quiet) = self.quiet_after.take() {
+            self.quiet_until = self.quiet_until.max(now + quiet);
         }
         out.push(Action::Settled(self.digest));
     }

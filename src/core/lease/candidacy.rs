@@ -12,18 +12,23 @@ impl Lease {
     pub(super) fn ask(&mut self, now: Instant, group: u16, out: &mut Vec<Action>) {
         let (Some(gate), majority) = (self.gate, self.majority()) else { return };
         let Some(seat) = self.seats.get_mut(&group) else { return };
-        if !seat.holder.is_open() && !seat.holder.is_asking() {
-            seat.epoch += 1;
+        let again = seat.holder.is_open() || seat.holder.is_asking();
+        if !again {
+            seat.epoch = seat.epoch.max(seat.highest) + 1;
         }
-        seat.asked();
+        seat.asked(now);
         let round = seat.holder.ask(now, self.terms.term);
-        let epoch = seat.epoch;
+        let asked = seat.raised.map_or(seat.epoch, |(_, epoch)| epoch);
+        if seat.highest > asked {
+            seat.raised = Some((round, seat.highest + 1));
+        }
+        let epoch = seat.raised.map_or(seat.epoch, |(_, epoch)| epoch);
         for to in self.others() {
             let entry = Entry { group, news: News::Request { gate, round, epoch } };
             out.push(Action::Tell { to, entry });
         }
         let own = Ask { from: self.me, gate, round, epoch };
-        let answer = match self.silence(now) {
+        let answer = match self.silence(now, group) {
             Some(why) => Err(why),
             None => self.vote(now, group, &own, out).unwrap_or(Ok(())),
         };
@@ -65,6 +70,9 @@ impl Lease {
         if let Some(until) = seat.holder.granted(now, from, round, majority) {
             out.push(Action::Gate { group, until: Some(until) });
             seat.won |= !was_open;
+            if let Some((_, epoch)) = seat.raised.filter(|(first, _)| round >= *first) {
+                (seat.epoch, seat.raised) = (epoch, None);
+            }
         }
     }
 
@@ -77,12 +85,12 @@ impl Lease {
         why: Denial,
         out: &mut Vec<Action>,
     ) {
-        let (voters, majority) = (self.electors.len(), self.majority());
+        let (voters, majority, soon) = (self.electors.len(), self.majority(), self.terms.renew);
         let Some(seat) = self.seats.get_mut(&group) else { return };
         if round != seat.holder.last_round() || !seat.holder.is_asking() {
             return;
         }
-        if seat.denied(from, why, voters, majority) && !seat.holder.is_open() {
+        if seat.denied(now, soon, from, why, voters, majority) && !seat.holder.is_open() {
             self.take_back(now, group, out);
         }
     }
@@ -108,17 +116,64 @@ impl Lease {
         let Some(seat) = self.seats.get_mut(&group) else { return };
         let round = seat.holder.drop_all();
         seat.won = false;
+        seat.raised = None;
         seat.successor = None;
         out.push(Action::Gate { group, until: None });
-        if seat.voter.release(now, self.me, gate, round, successor) {
-            out.push(remember(group, &seat.voter));
-        }
+        // A gate that cannot be relied upon may be open all the same: its votes, this node's own
+        // among them, are left to end by themselves.
         if seat.stand.frozen {
             return;
+        }
+        if seat.voter.release(now, self.me, gate, round, successor) {
+            out.push(remember(group, &seat.voter));
         }
         for to in others {
             let entry = Entry { group, news: News::Release { gate, round, successor } };
             out.push(Action::Tell { to, entry });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::{Setup, Stand, Vote};
+    use super::*;
+    use crate::config;
+    use crate::types::{Digest, GateId, Priority};
+
+    /// A lease that needs nobody else, which holds.
+    fn holding(now: Instant, out: &mut Vec<Action>) -> (Lease, Stand) {
+        let digest = Digest(1);
+        let setup = Setup {
+            me: VoterIx(0),
+            voters: 1,
+            terms: config::Lease::of(Duration::from_millis(200)),
+            digest,
+            gate: Some(GateId(7)),
+            quiet: None,
+            confirmed: Some(digest),
+        };
+        let mut lease = Lease::new(now, &setup);
+        lease.add(0, Vote::default(), None);
+        let stand = Stand { able: true, priority: Priority::DEFAULT, ..Stand::NONE };
+        lease.decide(now, 0, stand, out);
+        assert!(lease.holds(now, 0).is_some());
+        (lease, stand)
+    }
+
+    #[test]
+    fn a_gate_that_is_not_relied_upon_keeps_its_own_vote() {
+        let (now, mut out) = (Instant::from_nanos(1_000_000_000), Vec::new());
+        for frozen in [false, true] {
+            let (mut lease, stand) = holding(now, &mut out);
+            lease.decide(now, 0, Stand { able: false, keeps: true, frozen, ..stand }, &mut out);
+            let later = now + Duration::from_millis(201);
+            lease.expire(later, &mut out);
+            assert_eq!(lease.holds(later, 0), None);
+            let voter = lease.seats[&0].voter.grant(later);
+            assert_eq!(voter.is_some(), frozen, "frozen: {frozen}");
         }
     }
 }

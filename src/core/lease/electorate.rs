@@ -49,8 +49,12 @@ impl Drift {
 }
 
 impl Elector {
-    /// A datagram of it came.
-    pub fn hear(&mut self, now: Instant, head: Head) {
+    /// A datagram of it came. Says whether it is news: one that others overtook says how things
+    /// were, and nothing of what is.
+    pub fn hear(&mut self, now: Instant, head: Head) -> bool {
+        if self.head.is_some_and(|was| head.clock < was.clock) {
+            return false;
+        }
         self.heard = Some(now);
         self.drift.sample(now, head.clock);
         if self.head.is_some_and(|was| was.active != head.active) {
@@ -58,6 +62,7 @@ impl Elector {
             self.reports.clear();
         }
         self.head = Some(head);
+        true
     }
 
     /// A session with a new run of it was agreed on; what the old one said is void.
@@ -150,6 +155,25 @@ mod tests {
             elector.hear(now + Duration::from_nanos(late), head);
         }
         elector.wrong_clock()
+    }
+
+    #[test]
+    fn what_was_overtaken_is_no_news() {
+        let head = |active, ms: u64| Head {
+            active: Digest(active),
+            next: Digest(active),
+            settled: true,
+            heard: Voters::NONE,
+            clock: Instant::from_nanos(ms * 1_000_000),
+        };
+        let mut elector = Elector::default();
+        let now = Instant::from_nanos(1);
+        assert!(elector.hear(now, head(1, 10)));
+        assert!(elector.hear(now, head(2, 20)));
+        assert!(!elector.hear(now, head(1, 15)));
+        assert!(elector.runs(Digest(2)));
+        elector.renewed(now);
+        assert!(elector.hear(now, head(1, 5)), "another run, perhaps after a reboot");
     }
 
     #[test]

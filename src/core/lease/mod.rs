@@ -38,6 +38,7 @@ use crate::wire::peer::{Denial, Entry, Head, Message, News};
 
 use super::event::Action;
 
+pub use agreement::Transition;
 pub use electorate::Elector;
 pub use holder::Holder;
 pub use seat::{Seat, Stand, Verdict, Yielding};
@@ -57,14 +58,17 @@ pub struct Setup {
     /// This node's gate; `None` where there is none, as for a witness.
     pub gate: Option<GateId>,
     /// For how long nobody is voted for after the start: the longest vote that may have been
-    /// forgotten. `None` if nothing was forgotten.
+    /// forgotten, or given by those who voted before. `None` if nothing was forgotten and the
+    /// configuration is the one that was confirmed.
     pub quiet: Option<Duration>,
     /// The configuration that everybody was last seen with.
     pub confirmed: Option<Digest>,
 }
 
 /// What a voter must not forget of a group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub struct Vote {
     /// The vote, unless it was given back.
     pub grant: Option<Grant>,
@@ -84,8 +88,9 @@ pub struct Lease {
     settled: bool,
     /// No votes before: something may have been forgotten.
     quiet_until: Instant,
-    /// Quiet begins when all have been seen, as the terms may have been others.
-    quiet_when_settled: bool,
+    /// For how long there are no votes once all have been seen: the terms and the voters may have
+    /// been others, and a majority of those need not contain one of these that remembers.
+    quiet_after: Option<Duration>,
     /// Whether the local clock can be trusted.
     clock_ok: bool,
     electors: Vec<Elector>,
@@ -98,6 +103,7 @@ impl Lease {
     /// A voter without groups.
     pub fn new(now: Instant, setup: &Setup) -> Self {
         let settled = setup.confirmed == Some(setup.digest);
+        let quiet = setup.quiet.unwrap_or_default().max(setup.terms.vote);
         Self {
             me: setup.me,
             terms: setup.terms,
@@ -105,8 +111,8 @@ impl Lease {
             digest: setup.digest,
             next: setup.digest,
             settled,
-            quiet_until: setup.quiet.map_or(now, |q| now + q.max(setup.terms.vote)),
-            quiet_when_settled: setup.quiet.is_some() && !settled,
+            quiet_until: setup.quiet.map_or(now, |_| now + quiet),
+            quiet_after: Some(quiet).filter(|_| !settled),
             clock_ok: true,
             electors: vec![Elector::default(); setup.voters],
             seats: BTreeMap::new(),
@@ -120,6 +126,16 @@ impl Lease {
         let voter = Voter::remembering(vote.grant, vote.epoch);
         let holder = open.map_or_else(Holder::default, Holder::inheriting);
         self.seats.insert(group, Seat::new(voter, holder));
+    }
+
+    /// What an earlier run under other terms left open is held no longer than those in force
+    /// allow: who waits for these to pass must find nothing open. Before anything is told.
+    pub fn begin(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let limit = now + self.terms.term;
+        for (group, seat) in self.seats.iter_mut().filter(|(_, s)| s.holder.until() > limit) {
+            seat.holder.limit(limit);
+            out.push(Action::Gate { group: *group, until: Some(limit) });
+        }
     }
 
     // ---- what is known ----
@@ -265,11 +281,12 @@ impl Lease {
             return Some(renew.min(seat.holder.until()));
         }
         let wants = seat.wants_at().filter(|at| *at > now);
-        if !seat.runs() || self.gate.is_none() {
+        if !seat.runs() || self.gate.is_none() || !self.clock_ok {
             return wants;
         }
         let ask = if let Some(at) = seat.holder.asked_at() {
-            at + seat.patience(now, self.me, &self.terms)
+            let given_up = at + seat.patience(now, self.me, &self.terms);
+            seat.again_at().map_or(given_up, |again| again.min(given_up))
         } else {
             let rank = seat.rank(now, group, self.me, &self.electors, self.alive());
             seat.ask_at(now, self.me, rank)
@@ -299,14 +316,20 @@ impl Lease {
         let Some(elector) = self.electors.get_mut(from.index()).filter(|_| from != self.me) else {
             return;
         };
-        elector.hear(now, message.head);
-        let same = elector.runs(self.digest);
+        let fresh = elector.hear(now, message.head);
+        // Places are those of the file that the sender had then.
+        let same = message.head.active == self.digest;
         self.settle(now, out);
         for Entry { group, news } in &message.entries {
             match news {
-                News::Request { gate, round, epoch } => {
+                News::Request { gate, round, epoch } if same => {
                     let ask = Ask { from, gate: *gate, round: *round, epoch: *epoch };
                     self.requested(now, *group, &ask, out);
+                }
+                News::Request { gate, round, .. } => {
+                    let (group, why) = (*group, Denial::Config);
+                    let news = News::Deny { gate: *gate, round: *round, why };
+                    out.push(Action::Tell { to: from, entry: Entry { group, news } });
                 }
                 _ if !same => {}
                 News::Grant { gate, round } if Some(*gate) == self.gate => {
@@ -322,18 +345,18 @@ impl Lease {
                     }
                     seat.freed(now);
                 }
-                News::Report(report) => {
+                News::Report(report) if fresh => {
                     self.electors[from.index()].report(now, *group, *report);
                     if let Some(seat) = self.seats.get_mut(group)
                         && !seat.holder.is_open()
                     {
-                        seat.epoch = seat.epoch.max(report.epoch);
+                        seat.highest = seat.highest.max(report.epoch);
                     }
                 }
                 News::Move { to } => {
                     self.order(now, *group, *to);
                 }
-                News::Grant { .. } | News::Deny { .. } => {}
+                News::Grant { .. } | News::Deny { .. } | News::Report(_) => {}
             }
         }
     }
@@ -362,11 +385,13 @@ impl Lease {
     // ---- votes ----
 
     /// Why this voter would vote for nobody now.
-    fn silence(&self, now: Instant) -> Option<Denial> {
+    fn silence(&self, now: Instant, group: u16) -> Option<Denial> {
+        let quiet = self.seats.get(&group).map_or(Instant::BOOT, |s| s.quiet_until);
+        let quiet = quiet.max(self.quiet_until);
         if !self.settled {
             Some(Denial::Unsettled)
-        } else if now < self.quiet_until {
-            Some(Denial::Quiet { left: self.quiet_until.since(now) })
+        } else if now < quiet {
+            Some(Denial::Quiet { left: quiet.since(now) })
         } else if !self.clock_ok {
             Some(Denial::Clock)
         } else {
@@ -377,7 +402,7 @@ impl Lease {
     fn requested(&mut self, now: Instant, group: u16, ask: &Ask, out: &mut Vec<Action>) {
         let elector = &self.electors[ask.from.index()];
         let refused = if elector.runs(self.digest) {
-            self.silence(now).or((!elector.hears(self.me)).then_some(Denial::OneWay))
+            self.silence(now, group).or((!elector.hears(self.me)).then_some(Denial::OneWay))
         } else {
             Some(Denial::Config)
         };
@@ -415,12 +440,14 @@ impl Lease {
     // ---- what follows ----
 
     /// Shuts every gate whose time has passed: before anything else is done at a new moment.
-    pub fn expire(&mut self, now: Instant, out: &mut Vec<Action>) {
+    /// Returns whose.
+    pub fn expire(&mut self, now: Instant, out: &mut Vec<Action>) -> Vec<u16> {
         let over = |s: &Seat| s.holder.is_open() && s.holder.holds(now).is_none();
         let over: Vec<_> = self.seats.iter().filter(|(_, s)| over(s)).map(|(g, _)| *g).collect();
-        for group in over {
-            self.shut(now, group, None, out);
+        for group in &over {
+            self.shut(now, *group, None, out);
         }
+        over
     }
 
     /// Lets time pass, apart from the groups.
@@ -507,6 +534,8 @@ impl Lease {
         if let Some(at) = seat.holder.asked_at() {
             if now >= at + seat.patience(now, self.me, &self.terms) {
                 self.take_back(now, group, out);
+            } else if seat.again_at().is_some_and(|again| now >= again) {
+                self.ask(now, group, out);
             }
         } else {
             let rank = seat.rank(now, group, self.me, &self.electors, self.alive());

@@ -80,16 +80,28 @@ pub struct Seat {
     pub(super) stand: Stand,
     /// The tenure of this node, held or asked for.
     pub(super) epoch: u64,
+    /// The highest tenure heard of: the next one asked for is above it. The one that is asked for
+    /// already stays as the voters know it.
+    pub(super) highest: u64,
+    /// What a holder asks for instead, as a voter knows of a higher tenure, and from which round
+    /// on: its own once that is granted.
+    pub(super) raised: Option<(u64, u64)>,
     /// The votes that came and were news to nobody yet.
     pub(super) won: bool,
     pub(super) successor: Option<(VoterIx, Yielding)>,
     pub(super) reported: Option<Report>,
+    /// No votes before: this voter may have given one that it knows nothing of.
+    pub(super) quiet_until: Instant,
     /// Since when this node could hold.
     able_since: Option<Instant>,
     /// Since when a holder of lower priority is known.
     better_since: Option<Instant>,
     /// No request before that.
     retry_at: Instant,
+    /// When the last request was made.
+    asked_at: Instant,
+    /// When a vote that was refused is free, if that is soon.
+    again_at: Option<Instant>,
     /// Who refused the last request, and for how long it was said to be held.
     denials: Vec<(VoterIx, Duration)>,
 }
@@ -98,17 +110,27 @@ impl Seat {
     pub(super) fn new(voter: Voter, holder: Holder) -> Self {
         Self {
             epoch: voter.epoch().0,
+            highest: 0,
+            raised: None,
             voter,
             holder,
             stand: Stand::NONE,
             won: false,
             successor: None,
             reported: None,
+            quiet_until: Instant::BOOT,
             able_since: None,
             better_since: None,
             retry_at: Instant::BOOT,
+            asked_at: Instant::BOOT,
+            again_at: None,
             denials: Vec::new(),
         }
+    }
+
+    /// That of a group nothing is known of, which votes for nobody before `until`.
+    pub(super) fn quiet(until: Instant) -> Self {
+        Self { quiet_until: until, ..Self::new(Voter::default(), Holder::default()) }
     }
 
     /// Who votes for this node.
@@ -158,6 +180,11 @@ impl Seat {
         free.max(since).max(self.retry_at) + TURN * rank
     }
 
+    /// When a request that is under way is repeated: votes that were refused for a moment are free.
+    pub(super) fn again_at(&self) -> Option<Instant> {
+        self.again_at
+    }
+
     /// How long a request waits for its votes before it is taken back.
     pub(super) fn patience(&self, now: Instant, me: VoterIx, terms: &config::Lease) -> Duration {
         if self.voter.reserved(now).is_some_and(|(to, _)| to == me) {
@@ -168,13 +195,17 @@ impl Seat {
     }
 
     /// A request was begun.
-    pub(super) fn asked(&mut self) {
+    pub(super) fn asked(&mut self, now: Instant) {
+        self.asked_at = now;
+        self.again_at = None;
         self.denials.clear();
     }
 
     /// A voter refused the request under way; says whether it can no longer be won.
     pub(super) fn denied(
         &mut self,
+        now: Instant,
+        soon: Duration,
         from: VoterIx,
         why: Denial,
         voters: usize,
@@ -186,13 +217,17 @@ impl Seat {
         let left = match why {
             Denial::Held { left, .. } | Denial::Quiet { left } => left,
             Denial::Epoch { highest } => {
-                self.epoch = self.epoch.max(highest + 1);
+                self.highest = self.highest.max(highest);
                 Duration::ZERO
             }
             Denial::Unsettled | Denial::Config | Denial::OneWay | Denial::Clock => Duration::MAX,
             Denial::Reserved { .. } => super::voter::RESERVED,
         };
         self.denials.push((from, left));
+        if left < soon {
+            let at = now + left + SLACK;
+            self.again_at = Some(self.again_at.map_or(at, |was| was.min(at)));
+        }
         voters - self.denials.len() < majority
     }
 
@@ -215,9 +250,10 @@ impl Seat {
         self.denials.clear();
     }
 
-    /// Somebody gave votes back: they may be had before the refusals said.
+    /// Somebody gave votes back: they may be had before the refusals said. Not at once after the
+    /// last attempt, or candidates that cannot win would set each other off without end.
     pub(super) fn freed(&mut self, now: Instant) {
-        self.retry_at = self.retry_at.min(now);
+        self.retry_at = self.retry_at.min(now.max(self.asked_at + TURN));
     }
 
     /// How many live candidates come before this node.

@@ -25,7 +25,7 @@ pub struct Voter {
 }
 
 /// A vote that was given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Grant {
     /// Which node asked.
     pub to: VoterIx,
@@ -104,7 +104,9 @@ impl Voter {
         if ask.epoch < highest || (ask.epoch == highest && ask.gate != of) {
             return Some(Err(Denial::Epoch { highest }));
         }
-        let grant = Grant { to: ask.from, gate: ask.gate, round: ask.round, until: now + term };
+        // Never shorter than it was: under other terms the gate may be open for as long as before.
+        let until = self.grant(now).map_or(now + term, |held| held.until.max(now + term));
+        let grant = Grant { to: ask.from, gate: ask.gate, round: ask.round, until };
         self.grant = Some(grant);
         self.epoch = (ask.epoch, ask.gate);
         self.reserved = None;
@@ -185,6 +187,14 @@ mod tests {
         assert_eq!(voter.vote(at(50), &ask(1, 2), TERM).unwrap().unwrap().until, at(290));
         let twin = Ask { gate: GateId(99), ..ask(1, 9) };
         assert!(matches!(voter.vote(at(60), &twin, TERM), Some(Err(Denial::Held { .. }))));
+    }
+
+    #[test]
+    fn a_vote_for_a_shorter_term_does_not_end_before_the_one_it_renews() {
+        let mut voter = Voter::default();
+        assert!(voter.vote(at(0), &ask(1, 1), 4 * TERM).unwrap().is_ok());
+        let renewed = voter.vote(at(50), &ask(1, 2), TERM).unwrap().unwrap();
+        assert_eq!(renewed.until, at(960));
     }
 
     #[test]

@@ -23,7 +23,9 @@ use std::time::Duration;
 use crate::types::{Digest, GateId, Instant, Priority, VoterIx, Voters};
 
 /// One datagram's worth of news from one voter to another.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct Message {
     /// About the sender.
     pub head: Head,
@@ -32,7 +34,9 @@ pub struct Message {
 }
 
 /// What every datagram says about its sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct Head {
     /// The configuration in force; entries are about the groups of this one.
     pub active: Digest,
@@ -47,7 +51,9 @@ pub struct Head {
 }
 
 /// One piece of news about one group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct Entry {
     /// The group's place in the configuration.
     pub group: u16,
@@ -56,7 +62,9 @@ pub struct Entry {
 }
 
 /// What is said about a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum News {
     /// Please vote for me.
     Request {
@@ -102,7 +110,9 @@ pub enum News {
 }
 
 /// Why a vote was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum Denial {
     /// Somebody has it.
     Held {
@@ -137,7 +147,9 @@ pub enum Denial {
 }
 
 /// How a node stands to a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct Report {
     /// Its priority in force; `None` for one that cannot hold: a witness, a host without its
     /// interface, one that is stopping.
