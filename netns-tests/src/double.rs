@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::clock::{Stamp, wait_until};
+use crate::clock::{Stamp, pause};
 use crate::forge::udp_frame;
 use crate::frame::Frame;
 use crate::host::Host;
@@ -24,6 +24,8 @@ mod report;
 
 pub use report::{Outage, Overlap, Report, Served, Tenure, Way};
 
+/// What a client that waits notices, and a machine that is busy for a moment does not cause.
+const NOTICED: Duration = Duration::from_millis(50);
 /// One ARP question to each host for so many rounds of datagrams.
 const ARP_EVERY: u32 = 16;
 /// Where the answers go: a port that somebody has, so that nobody refuses them.
@@ -97,30 +99,41 @@ impl Double {
     /// What was seen of the questions asked from `from` on.
     pub fn report(&self, from: Stamp) -> Report {
         let log = self.lock();
-        // Rounds and answers rise with time, the latter but for what was on its way.
+        // Both rise with time, so that a look at the end of a long storm does not hold up the thread
+        // that asks. What came before `from` was asked before it.
         let rounds = log.rounds[log.rounds.partition_point(|at| *at < from)..].to_vec();
-        let served = log.served.iter().filter(|s| s.sent >= from).copied().collect();
+        let came = &log.served[log.served.partition_point(|s| s.at < from)..];
+        let served = came.iter().filter(|s| s.sent >= from).copied().collect();
         Report::new(self.names.clone(), rounds, served)
     }
 
-    /// Waits until exactly one host has served for `lasting`, with no question lost; who it is.
+    /// Waits until exactly one host has served for `lasting`, with no outage that a client would
+    /// notice; who it is.
     pub fn wait_single(&self, lasting: Duration, within: Duration) -> Result<String> {
-        let what = format!("one host serving for {lasting:?}");
-        let mut from = Stamp::now();
-        let mut who = None;
-        wait_until(&what, within, || {
+        let begin = Stamp::now();
+        let mut from = begin;
+        while Stamp::now().since(begin) < within {
+            pause(NOTICED / 2);
             let report = self.report(from);
-            let hosts = report.hosts();
-            // What was just asked may still be answered.
-            let old = report.lost_before(Stamp::now().before(Duration::from_millis(50)));
-            if hosts.len() > 1 || old > 0 {
+            let mut hosts = report.hosts();
+            if hosts.len() > 1 || !report.outages(NOTICED).is_empty() {
                 from = Stamp::now();
-            } else if Stamp::now().since(from) >= lasting {
-                who = hosts.into_iter().next();
+            } else if Stamp::now().since(from) >= lasting
+                && let Some(who) = hosts.pop_first()
+            {
+                return Ok(who);
             }
-            Ok(who.is_some())
-        })?;
-        who.ok_or(Error::Timeout { what, within })
+        }
+        let report = self.report(begin);
+        let text = format!(
+            "no single one for {lasting:?} within {within:?}: {:?} answered {:.3} of all, overlaps \
+             {:?}, outages {:?}",
+            report.hosts(),
+            report.availability(),
+            report.overlaps(),
+            report.outages(NOTICED)
+        );
+        Err(bad("who serves", &text))
     }
 
     fn lock(&self) -> MutexGuard<'_, Log> {

@@ -48,7 +48,14 @@ fn weather(label: &str, kind: Kind, seed: u64, during: Duration) -> Result<Weath
     let report = double.report(from);
     print_overlaps(label, seed, &report, &weather.told);
     let calm = Stamp::now();
-    let holder = double.wait_single(SECOND, 20 * SECOND)?;
+    let holder = double.wait_single(SECOND, 20 * SECOND).inspect_err(|_| {
+        println!("{label}, seed {seed}: last {:#?}", &weather.told[weather.told.len() - 8..]);
+        for n in 0..3 {
+            if kind == Kind::Lease {
+                println!("{:#}", trio.vipd(n).status().unwrap_or_default());
+            }
+        }
+    })?;
     let after = Stamp::now().since(calm).saturating_sub(SECOND);
     println!("{label}: {holder} alone since {after:.1?} after the storm");
     assert_eq!(trio.ended(), [], "a daemon ended, seed {seed}");
