@@ -23,7 +23,7 @@ const EVERY: Duration = Duration::from_micros(250);
 /// An outage that a client would notice.
 const LONG: Duration = Duration::from_millis(50);
 /// keepalived's storm is not longer than that: its figures are for comparison only.
-const COMPARED: Duration = Duration::from_secs(60);
+const COMPARED: Duration = Duration::from_mins(1);
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
