@@ -38,6 +38,15 @@ struct Weathered {
     weather: Weather,
 }
 
+impl Weathered {
+    /// The longest outage while two hosts were well.
+    fn worst(&self) -> Duration {
+        let fair = self.weather.fair(GRACE);
+        let outages = fair.iter().map(|time| self.report.within(&[*time]).longest_outage());
+        outages.max().unwrap_or_default()
+    }
+}
+
 /// One storm; service is back after it, at one host, and every daemon still runs.
 fn weather(label: &str, kind: Kind, seed: u64, during: Duration) -> Result<Weathered> {
     let mut trio = Trio::started(label, kind)?;
@@ -82,7 +91,8 @@ const HEAD: [&str; 2] = [
     "                             in all  > 50 ms                   answered  longest  longest  answers",
 ];
 
-fn row(name: &str, Weathered { report, weather }: &Weathered) -> String {
+fn row(name: &str, of: &Weathered) -> String {
+    let Weathered { report, weather } = of;
     let overlaps = report.overlaps();
     let answers: usize = overlaps.iter().map(|o| o.answers).sum();
     let longest = overlaps.iter().map(|o| o.lasted).max().unwrap_or_default();
@@ -94,7 +104,6 @@ fn row(name: &str, Weathered { report, weather }: &Weathered) -> String {
     let median = noticed.get(noticed.len() / 2).copied().unwrap_or_default();
     let fair = weather.fair(GRACE);
     let good = storm.within(&fair);
-    let worst = fair.iter().map(|time| storm.within(&[*time]).longest_outage()).max();
     format!(
         "{name:<11}{:>6.0} s {:>7} {:>7.2} % {:>8} {:>8} {:>7} {:>8.3} % {:>8} {:>8} {answers:>8}",
         to.since(from).as_secs_f64(),
@@ -104,7 +113,7 @@ fn row(name: &str, Weathered { report, weather }: &Weathered) -> String {
         ms(storm.longest_outage()),
         ms(median),
         good.availability() * 100.0,
-        ms(worst.unwrap_or_default()),
+        ms(of.worst()),
         ms(longest),
     )
 }
@@ -127,11 +136,11 @@ fn in_a_storm_nothing_is_served_twice_and_service_comes_back() -> Result {
         Err(error) => println!("keepalived: {error}"),
     }
     assert_eq!(vipd.report.overlaps(), [], "VIPD_STORM_SEED={seed}");
-    let fair = vipd.weather.fair(GRACE);
-    let fair = vipd.report.within(&fair);
+    // The host that is not well may be the holder, so one takeover is to be expected.
     assert!(
-        fair.asked() < 1000 || fair.availability() > 0.9,
-        "a majority was well, and did not serve: VIPD_STORM_SEED={seed}"
+        vipd.worst() < 2 * SECOND,
+        "a majority was well, and did not serve for {:?}: VIPD_STORM_SEED={seed}",
+        vipd.worst()
     );
     Ok(())
 }
