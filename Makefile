@@ -9,6 +9,9 @@ BUILD ?= target/release
 BENCH ?=
 # Seconds for each target of `make fuzz`.
 FUZZ_TIME ?= 60
+# Of `make storm-lab`: how long, and which storm; a fresh one without a seed.
+SECONDS ?= 600
+SEED ?=
 # Schedules of `make storm`.
 STORM ?= 1000000
 
@@ -21,7 +24,7 @@ confdir = $(DESTDIR)/etc/vipd
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help deps root cargo build release demo test test-unit test-netns test-fuzz test-slow model storm bench fuzz lint install clean
+.PHONY: help deps root cargo build release demo test test-unit test-netns test-fuzz test-slow storm-lab model storm bench fuzz lint install clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
@@ -30,7 +33,7 @@ deps: ## install the Debian packages the tests need; none of their daemons start
 	@scripts/deps.sh
 
 root:
-	@scripts/root.sh $(or $(filter demo test bench test-slow test-netns,$(MAKECMDGOALS)),test)
+	@scripts/root.sh $(or $(filter demo test bench test-slow test-netns storm-lab,$(MAKECMDGOALS)),test)
 
 cargo:
 	@command -v $(firstword $(CARGO)) >/dev/null || { \
@@ -73,6 +76,10 @@ storm: cargo ## a million schedules of groups held by lease, STORM=1000000 of th
 
 bench: root cargo deps release ## vipd against keepalived, interleaved: outages, CPU, memory (root)
 	@target/release/bench $(BENCH)
+
+storm-lab: root cargo deps build ## real daemons in a storm of faults, SECONDS=600 of it, SEED=... repeats one (root)
+	@VIPD_STORM_SECONDS=$(SECONDS) VIPD_STORM_SEED=$(SEED) $(CARGO) test --locked --package netns-tests \
+	    --test storm in_a_storm -- --nocapture
 
 fuzz: cargo ## every parser, FUZZ_TIME=60 seconds each
 	@fuzz/run.sh $(FUZZ_TIME)

@@ -137,8 +137,37 @@ impl ForgedAdvert {
     }
 }
 
+/// A UDP datagram over IPv4 in a frame from a hardware address that nobody has: not that of the
+/// sender it claims, as the switch would learn it.
+pub fn udp_frame(
+    to: [u8; 6],
+    source: (Ipv4Addr, u16),
+    target: (Ipv4Addr, u16),
+    payload: &[u8],
+) -> Vec<u8> {
+    let length =
+        |more: usize| u16::try_from(more + payload.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let mut header = vec![0x45, 0];
+    header.extend(length(20 + 8));
+    header.extend([0, 0, 0, 0, 64, 17, 0, 0]);
+    header.extend(source.0.octets());
+    header.extend(target.0.octets());
+    let sum = checksum(&header).to_be_bytes();
+    header[10..12].copy_from_slice(&sum);
+    let mut frame = to.to_vec();
+    frame.extend([0x02, 0, 0, 0x0b, 0xad, 0x02, 0x08, 0]);
+    frame.extend(header);
+    frame.extend(source.1.to_be_bytes());
+    frame.extend(target.1.to_be_bytes());
+    frame.extend(length(8));
+    // Without a checksum, which zero says.
+    frame.extend([0, 0]);
+    frame.extend(payload);
+    frame
+}
+
 /// The checksum of the Internet.
-fn checksum(bytes: &[u8]) -> u16 {
+pub(crate) fn checksum(bytes: &[u8]) -> u16 {
     let words =
         bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
     let mut sum: u32 = words.sum();

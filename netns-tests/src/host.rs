@@ -90,6 +90,16 @@ impl Host {
         self.state().nics.first().map(|nic| nic.mac.clone()).unwrap_or_default()
     }
 
+    /// The same as bytes.
+    pub fn hardware(&self) -> Result<[u8; 6]> {
+        let text = self.mac();
+        let bytes = text.split(':').filter_map(|b| u8::from_str_radix(b, 16).ok());
+        bytes.collect::<Vec<u8>>().try_into().map_err(|_| Error::Answer {
+            what: format!("the hardware address of {}", self.name()),
+            text,
+        })
+    }
+
     /// Adds an interface `nic` with `addresses`, plugged into `bridge`.
     pub fn plug(&self, nic: &str, bridge: &str, addresses: &[&str]) -> Result {
         let mut state = self.state();

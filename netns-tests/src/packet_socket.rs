@@ -26,6 +26,8 @@ pub(crate) struct PacketSocket(OwnedFd);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hears {
     All,
+    /// Everything but what this host sends.
+    Others,
     Nothing,
 }
 
@@ -43,7 +45,10 @@ impl PacketSocket {
         // Protocol 0 hears nothing until `bind` says what.
         let fd = socket(AddressFamily::Packet, SockType::Raw, flags, None)?;
         setsockopt(&fd, sockopt::ReceiveTimestampns, &true)?;
-        if hears == Hears::All {
+        if hears == Hears::Others {
+            ignore_outgoing(&fd)?;
+        }
+        if hears != Hears::Nothing {
             setsockopt(&fd, sockopt::RcvBufForce, &(16 << 20))?;
         }
         bind(fd.as_raw_fd(), &link_address(index, hears)?)?;
@@ -85,12 +90,22 @@ impl AsFd for PacketSocket {
     }
 }
 
+fn ignore_outgoing(fd: &OwnedFd) -> nix::Result<()> {
+    let on: libc::c_int = 1;
+    let length = size_of::<libc::c_int>().try_into().unwrap_or_default();
+    let (level, name) = (libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING);
+    // SAFETY: the pointer is to an initialised integer of that length, which the kernel copies.
+    let result =
+        unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const on).cast(), length) };
+    nix::errno::Errno::result(result).map(drop)
+}
+
 fn link_address(index: u32, hears: Hears) -> nix::Result<LinkAddr> {
     let all = SockProtocol::EthAll as i32;
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET.try_into().unwrap_or_default(),
         // `EthAll` is in network order and fits 16 bits.
-        sll_protocol: if hears == Hears::All { all.try_into().unwrap_or_default() } else { 0 },
+        sll_protocol: if hears == Hears::Nothing { 0 } else { all.try_into().unwrap_or_default() },
         sll_ifindex: index.try_into().map_err(|_| nix::errno::Errno::ERANGE)?,
         sll_hatype: 0,
         sll_pkttype: 0,

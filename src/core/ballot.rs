@@ -172,7 +172,11 @@ impl Node {
                 lease.electors().len(),
                 lease.majority()
             );
-            add("no-majority", Severity::Error, text, None);
+            // Since the last one fell silent that was needed beside this one.
+            let mut last: Vec<_> = self.elsewhere(lease).map(|(_, _, e)| e.heard()).collect();
+            last.sort_unstable_by_key(|heard| std::cmp::Reverse(*heard));
+            let since = last.get(lease.majority().saturating_sub(2)).copied().flatten();
+            add("no-majority", Severity::Error, text, since);
         }
         found
     }
