@@ -94,6 +94,7 @@ for turn in 1 2; do
     done
 done
 for ns in $(names "$1"); do ip netns del "$ns" 2>/dev/null; done
+rmdir /sys/fs/cgroup/"$1"-* /sys/fs/cgroup/unified/"$1"-* 2>/dev/null
 for at in $(grep -o " $2/[^ ]* bpf " /proc/mounts | cut -d' ' -f2); do umount "$at"; done
 [ -n "$VIPD_LAB_KEEP" ] || rm -rf "$2"
 "#;
