@@ -52,7 +52,7 @@ pub fn may_move(status: &Status, group: &str, node: &str) -> Result<String, Stri
     match theirs {
         None => Err(format!("{node} cannot hold {group} now: see `vipctl status` there")),
         Some(1) => Err(format!("{node} is unfit, so it would not keep {group}")),
-        Some(least) if lease.preempt && ours.is_some_and(|p| p > least) => Err(format!(
+        Some(p) if lease.preempt && ours.is_some_and(|higher| higher > p) => Err(format!(
             "{holder} has a higher priority than {node} and preempt = true: it would take {group} \
              back at once"
         )),

@@ -107,10 +107,10 @@ impl Node {
     /// [`core::Node::step`].
     pub(super) fn step(&mut self, now: Instant, event: Event<'_>, out: &mut Vec<Action>) {
         let Some(recorder) = &mut self.recorder else { return self.core.step(now, event, out) };
-        let recorded = own(&event, &recorder.text);
+        let copy = own(&event, &recorder.text);
         let before = out.len();
         self.core.step(now, event, out);
-        recorder.put(now, recorded, out.get(before..).unwrap_or_default());
+        recorder.put(now, copy, out.get(before..).unwrap_or_default());
     }
 }
 

@@ -159,7 +159,7 @@ fn seven(window: Duration) -> Result<Vec<Measure>> {
     let address = |n: usize| format!("192.168.34.{}", 132 + n);
     let mut config = cluster(&lab)?;
     for n in 0..NODES {
-        config += &format!("[[node]]\nname = \"hap{n}\"\naddress = \"{}\"\n", address(n));
+        config.push_str(&node(n, &address(n), 100));
     }
     for n in 1..=GROUPS {
         config += &group(n);
@@ -191,6 +191,10 @@ fn cluster(lab: &Lab) -> Result<String> {
         .and_then(|mut file| file.write_all("5a0f".repeat(16).as_bytes()))
         .map_err(Error::io("write a secret"))?;
     Ok(format!("[cluster]\nname = \"lb\"\nsecret = \"{}\"\n", path.display()))
+}
+
+fn node(n: usize, address: &str, priority: u8) -> String {
+    format!("[[node]]\nname = \"hap{n}\"\naddress = \"{address}\"\npriority = {priority}\n")
 }
 
 /// A group that prefers the first node.
@@ -408,9 +412,7 @@ fn vipd_config(elections: u8) -> String {
 fn lease_config(lab: &Lab) -> Result<String> {
     let mut config = cluster(lab)?;
     for (n, (address, priority)) in (1..).zip(ADDRESSES.iter().zip(PRIORITIES)) {
-        config += &format!(
-            "[[node]]\nname = \"hap{n}\"\naddress = \"{address}\"\npriority = {priority}\n"
-        );
+        config.push_str(&node(n, address, priority));
     }
     Ok(config + &group(1))
 }

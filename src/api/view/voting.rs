@@ -91,7 +91,7 @@ fn voter(voter: &VoterStatus, clocks: &Clocks) -> Row {
         }
         (false, _, None) => cell("NEVER", Tone::Bad),
     };
-    let hears = match (voter.me, voter.alive, voter.hears_us) {
+    let both = match (voter.me, voter.alive, voter.hears_us) {
         (true, ..) | (_, false, _) => cell("-", Tone::Dim),
         (false, true, true) => cell("yes", Tone::Plain),
         (false, true, false) => cell("NO", Tone::Bad),
@@ -102,12 +102,12 @@ fn voter(voter: &VoterStatus, clocks: &Clocks) -> Row {
         Some(false) => cell("ANOTHER", Tone::Bad),
         None => cell("not known", Tone::Warn),
     };
-    let votes = match (voter.alive, voter.settled) {
+    let counts = match (voter.alive, voter.settled) {
         (true, true) => cell("yes", Tone::Plain),
         (true, false) => cell("not yet", Tone::Warn),
         (false, _) => cell("-", Tone::Dim),
     };
-    Row { cells: vec![cell(name, Tone::Plain), heard, hears, same, votes], ..Row::default() }
+    Row { cells: vec![cell(name, Tone::Plain), heard, both, same, counts], ..Row::default() }
 }
 
 fn terms(voting: &VotingStatus, clocks: &Clocks) -> String {
@@ -122,11 +122,13 @@ fn terms(voting: &VotingStatus, clocks: &Clocks) -> String {
     );
     if let Some(until) = voting.quiet_until {
         let left = lasted(until.since(clocks.boot));
-        text += &format!("; this node votes for nobody for another {left}");
+        text.push_str("; this node votes for nobody for another ");
+        text.push_str(&left);
     }
     if let Some(missing) = &voting.waits_for {
         let names = if missing.is_empty() { "nobody".to_owned() } else { missing.join(", ") };
-        text += &format!("; a new configuration waits for {names}");
+        text.push_str("; a new configuration waits for ");
+        text.push_str(&names);
     }
     text
 }
@@ -142,7 +144,7 @@ fn words(gate: &GateStatus) -> String {
 fn micros(us: u64) -> String {
     // To the nearest tenth of a millisecond.
     let tenths = us.saturating_add(50) / 100;
-    if tenths < 10_000 && tenths % 10 > 0 {
+    if tenths < 10_000 && !tenths.is_multiple_of(10) {
         format!("{}.{} ms", tenths / 10, tenths % 10)
     } else {
         lasted(Duration::from_micros(us))
