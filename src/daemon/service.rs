@@ -270,9 +270,10 @@ impl Service {
         loop {
             tokio::select! {
                 // The core thread keeps its leases while systemd is asked.
-                _ = term.recv() => match job::is_restart().await {
-                    true => self.leave("a restart"),
-                    false => self.stop("SIGTERM"),
+                _ = term.recv() => if job::is_restart().await {
+                    self.leave("a restart");
+                } else {
+                    self.stop("SIGTERM");
                 },
                 _ = int.recv() => self.stop("SIGINT"),
                 _ = leave.recv() => self.leave("SIGUSR2"),
@@ -292,7 +293,9 @@ impl Service {
     /// Ends so that the next run can go on where this one was; it has to come within the lease.
     fn leave(&self, why: &str) {
         if self.commands.load(Ordering::Relaxed) {
-            tracing::info!("a proxy is a command, which ends with vipd: nothing can be left behind");
+            tracing::info!(
+                "a proxy is a command, which ends with vipd: nothing can be left behind"
+            );
             return self.stop(why);
         }
         tracing::info!(why, "leaving every address to the next run");
