@@ -33,7 +33,10 @@ Exit status:
   78  the configuration is bad: starting again does not help
 
 Signals:
-  SIGTERM, SIGINT  give up the addresses gracefully, then exit
+  SIGTERM, SIGINT  give up the addresses gracefully, then exit; but for SIGTERM of a restart
+                   by systemd, leave as SIGUSR2 does
+  SIGUSR2          exit and leave the addresses in place: the next vipd goes on with them, if it
+                   starts before they expire; with a proxy that is a command, as SIGTERM
   SIGHUP           read the configuration again; a bad file changes nothing
 
 Files:

@@ -371,7 +371,8 @@ fn launch(dir: &Path, name: &str, netns: Option<&str>) -> Result<Child, Error> {
         .arg(dir.join("root"))
         .args(["-M", name, "--register=no", "--keep-unit", &network])
         .args(["--resolv-conf=off", "--timezone=off", "--link-journal=no", "--console=pipe"])
-        .args(["--kill-signal=SIGRTMIN+3", "--capability=all"])
+        // nspawn's own filter has no bpf(2), whatever the capabilities.
+        .args(["--kill-signal=SIGRTMIN+3", "--capability=all", "--system-call-filter=bpf"])
         .stdin(Stdio::null())
         .stdout(console)
         .stderr(errors)

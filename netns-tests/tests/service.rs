@@ -6,14 +6,15 @@ use std::path::{Path, PathBuf};
 
 use netns_tests::nspawn::Host;
 
-/// `CAP_NET_ADMIN`, `CAP_NET_RAW`, `CAP_IPC_LOCK` and `CAP_SYS_NICE`.
-const CAPABILITIES: &str = "0000000000807000";
+/// `CAP_NET_ADMIN`, `CAP_NET_RAW`, `CAP_IPC_LOCK`, `CAP_SYS_NICE` and `CAP_BPF`.
+const CAPABILITIES: &str = "0000008000807000";
 const VIP: &str = "192.0.2.100";
 const SECOND_VIP: &str = "192.0.2.101";
 
 /// What a package would install, and where.
-const FILES: [(&str, &str); 3] = [
+const FILES: [(&str, &str); 4] = [
     ("vipd.service", "/usr/lib/systemd/system/vipd.service"),
+    ("vipd-gate.service", "/usr/lib/systemd/system/vipd-gate.service"),
     ("vipd.sysusers", "/usr/lib/sysusers.d/vipd.conf"),
     ("50-vipd.rules", "/usr/share/polkit-1/rules.d/50-vipd.rules"),
 ];
@@ -127,6 +128,7 @@ fn the_unit_is_valid_and_little_exposed() {
     }
     let said = host.sh("systemd-analyze verify --man=no /usr/lib/systemd/system/vipd.service 2>&1");
     assert_eq!(said, "");
+    println!("{}", host.sh("systemd-analyze security --no-pager vipd.service | tail -1"));
     host.sh("systemd-analyze security --no-pager --threshold=30 vipd.service");
 }
 
@@ -146,6 +148,7 @@ fn the_service_is_not_root_and_leaves_nothing_behind() {
     let locked = status.lines().find(|l| l.starts_with("VmLck:")).unwrap_or_default();
     assert!(!locked.ends_with("\t       0 kB"), "no memory is locked: {locked:?}");
     host.sh("test -S /run/vipd/vipd.sock && vipctl status");
+    fails(&host, "journalctl -u vipd | grep gate-missing");
 
     host.sh("systemctl stop vipd.service");
     assert_eq!(host.sh("systemctl show -P Result vipd.service"), "success");

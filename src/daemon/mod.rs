@@ -175,8 +175,8 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
         .stack_size(turn::STACK)
         .spawn(move || turn::run(shell, start))
         .map_err(io_error("the core thread"))?;
-    let service =
-        Arc::new(service::Service::new(options.clone(), instance, (record, gate), &node, inbox));
+    let (before, of) = ((record, gate), (node.as_str(), &*loaded.config));
+    let service = Arc::new(service::Service::new(options.clone(), instance, before, of, inbox));
     let clean = runtime.block_on(service.run(&loaded.warnings, server, outbox));
     let joined = core.join().is_ok();
     Ok(clean && joined)

@@ -4,6 +4,7 @@ use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,7 +14,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use crate::api::moving::may_move;
 use crate::api::server::Server;
 use crate::api::{Backend, MoveReport, ReloadError, ReloadReport, Unavailable};
-use crate::config::{self, Config, HostError};
+use crate::config::{self, Config, HostError, ProxyKind};
 use crate::core::event::{ProxyEvent, Secrets};
 use crate::core::status::Status;
 use crate::io::ballots::Ballots;
@@ -21,7 +22,7 @@ use crate::io::events::EventLog;
 use crate::io::notify::{self, Watchdog};
 use crate::io::proxy::Supervisor;
 use crate::io::record::Record;
-use crate::io::{clock, wake};
+use crate::io::{clock, job, wake};
 use crate::types::{Digest, GateId, VoterIx};
 use crate::wire::peer::Keyring;
 
@@ -146,6 +147,8 @@ pub(super) struct Service {
     /// Which gate the votes of this host are about.
     gate: Option<GateId>,
     inbox: wake::Sender<Input>,
+    /// A proxy is a command: it ends with this process, so nothing could be left behind it.
+    commands: AtomicBool,
     events: EventLog,
     /// One reload at a time: the file that was read last is the one in force.
     reloading: Mutex<()>,
@@ -156,7 +159,7 @@ impl Service {
         options: Options,
         instance: Instance,
         (record, gate): (Record, Option<GateId>),
-        node: &str,
+        (node, config): (&str, &Config),
         inbox: wake::Sender<Input>,
     ) -> Self {
         Self {
@@ -165,6 +168,7 @@ impl Service {
             record,
             gate,
             inbox,
+            commands: AtomicBool::new(has_commands(config)),
             events: EventLog::new(node, Timestamp::now()),
             reloading: Mutex::new(()),
         }
@@ -212,6 +216,10 @@ impl Service {
             task.abort();
         }
         drop(stop_server);
+        if end == End::Left {
+            // The lease goes on meanwhile: nobody's answer is worth that.
+            api.abort();
+        }
         let _ = tokio::time::timeout(ANSWER, api).await;
         if end == End::Clean {
             self.instance.forget();
@@ -234,13 +242,14 @@ impl Service {
                 }
                 Output::Proxy(group, proxy, order) => supervisor.order(group, &proxy, order),
                 Output::Settled { digest, vote } => self.settled(digest, vote),
-                Output::Exit { left } => {
+                Output::Exit { left: true } => {
+                    // Units are left as they are, whatever is under way with them.
+                    drop(supervisor);
+                    return End::Left;
+                }
+                Output::Exit { left: false } => {
                     supervisor.shutdown().await;
-                    return match (left, clean) {
-                        (true, _) => End::Left,
-                        (false, true) => End::Clean,
-                        (false, false) => End::Failed,
-                    };
+                    return if clean { End::Clean } else { End::Failed };
                 }
             }
         }
@@ -258,15 +267,22 @@ impl Service {
 
     async fn signals(self: Arc<Self>) {
         let listen = |kind| signal(kind).expect("the runtime was built with signals enabled");
-        let (mut term, mut int, mut hup) = (
+        let (mut term, mut int, mut hup, mut leave) = (
             listen(SignalKind::terminate()),
             listen(SignalKind::interrupt()),
             listen(SignalKind::hangup()),
+            listen(SignalKind::user_defined2()),
         );
         loop {
             tokio::select! {
-                _ = term.recv() => self.stop("SIGTERM"),
+                // The core thread keeps its leases while systemd is asked.
+                _ = term.recv() => if job::is_restart().await {
+                    self.leave("a restart");
+                } else {
+                    self.stop("SIGTERM");
+                },
                 _ = int.recv() => self.stop("SIGINT"),
+                _ = leave.recv() => self.leave("SIGUSR2"),
                 _ = hup.recv() => self.reload_on_signal().await,
             }
         }
@@ -278,6 +294,21 @@ impl Service {
         if self.inbox.try_send(Input::Stop).is_err() {
             tracing::error!("the core thread does not take the order to stop");
         }
+    }
+
+    /// Ends so that the next run can go on where this one was; it has to come within the lease.
+    fn leave(&self, why: &str) {
+        if self.commands.load(Ordering::Relaxed) {
+            tracing::info!(
+                "a proxy is a command, which ends with vipd: nothing can be left behind"
+            );
+            return self.stop(why);
+        }
+        tracing::info!(why, "leaving every address to the next run");
+        if self.inbox.try_send(Input::Leave).is_err() {
+            tracing::error!("the core thread does not take the order to leave");
+        }
+        notify::stopping("leaving every address to the next run");
     }
 
     async fn reload_on_signal(&self) {
@@ -308,6 +339,7 @@ impl Service {
             doubt.map_err(|e| ReloadError::Refused(format!("the state directory: {e}")))?;
         }
         let ballots = self.ballots(&config);
+        self.commands.store(has_commands(&config), Ordering::Relaxed);
         let fresh = Box::new(Fresh { config, secrets, keys, ballots, text });
         let changes = self.ask(|to| Input::Reload(fresh, to)).await?;
 
@@ -378,6 +410,12 @@ impl Service {
             }
         }
     }
+}
+
+/// Whether any proxy is a command.
+fn has_commands(config: &Config) -> bool {
+    let mut proxies = config.groups.iter().filter_map(|g| g.proxy.as_ref());
+    proxies.any(|p| matches!(p.what, ProxyKind::Command { .. }))
 }
 
 /// Hands the core what proxies report. A full mailbox makes it wait: no report is lost.

@@ -38,6 +38,17 @@ impl Lease {
         }
     }
 
+    /// Asks `to` what was asked while it could not be reached. The heir of an open gate has asked
+    /// before it had a session with anybody, and may not live to its next renewal.
+    pub(super) fn repeat_asks(&self, to: VoterIx, out: &mut Vec<Action>) {
+        let Some(gate) = self.gate.filter(|_| to != self.me) else { return };
+        for (group, seat) in self.seats.iter().filter(|(_, seat)| seat.holder.is_asking()) {
+            let epoch = seat.raised.map_or(seat.epoch, |(_, epoch)| epoch);
+            let news = News::Request { gate, round: seat.holder.last_round(), epoch };
+            out.push(Action::Tell { to, entry: Entry { group: *group, news } });
+        }
+    }
+
     pub(super) fn granted(
         &mut self,
         now: Instant,
