@@ -9,6 +9,7 @@
 //! `instance` makes sure that one node runs once, and remembers what it may leave behind.
 
 mod act;
+mod clocks;
 mod gatekeeper;
 mod instance;
 mod recorder;
@@ -175,8 +176,13 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
         .stack_size(turn::STACK)
         .spawn(move || turn::run(shell, start))
         .map_err(io_error("the core thread"))?;
-    let service =
-        Arc::new(service::Service::new(options.clone(), instance, (record, gate), &node, inbox));
+    let service = Arc::new(service::Service::new(
+        options.clone(),
+        instance,
+        (record, gate),
+        (&node, loaded.config.needs_lease()),
+        inbox,
+    ));
     let clean = runtime.block_on(service.run(&loaded.warnings, server, outbox));
     let joined = core.join().is_ok();
     Ok(clean && joined)

@@ -4,6 +4,7 @@ use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -24,6 +25,7 @@ use crate::io::{clock, wake};
 use crate::types::{Digest, GateId};
 use crate::wire::peer::Keyring;
 
+use super::clocks::{self, Told};
 use super::instance::Instance;
 use super::turn::{Fresh, Input, Output};
 use super::{Loaded, Options};
@@ -59,11 +61,10 @@ pub(super) enum LoadError {
     Password { path: PathBuf, group: String, why: String },
 }
 
-/// Reads, validates and completes the configuration.
-pub(super) fn load(options: &Options) -> Result<Loaded, LoadError> {
-    let path = &options.config;
+/// Reads and validates a file: what it says, its text, and rendered warnings.
+pub(super) fn read(path: &Path) -> Result<(Config, String, String), LoadError> {
     let text = fs::read_to_string(path)
-        .map_err(|source| LoadError::Unreadable { path: path.clone(), source })?;
+        .map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
     let name = path.display().to_string();
     let (config, warnings) = config::parse(&text)
         .map_err(|mistakes| LoadError::Invalid(config::render(&mistakes, &name, &text, false)))?;
@@ -72,6 +73,13 @@ pub(super) fn load(options: &Options) -> Result<Loaded, LoadError> {
     } else {
         config::render(&warnings, &name, &text, false)
     };
+    Ok((config, text, warnings))
+}
+
+/// Reads, validates and completes the configuration.
+pub(super) fn load(options: &Options) -> Result<Loaded, LoadError> {
+    let path = &options.config;
+    let (config, text, warnings) = read(path)?;
     let me = config
         .validate_for(&options.node)
         .map_err(|source| LoadError::NotANode { path: path.clone(), source })?;
@@ -141,6 +149,8 @@ pub(super) struct Service {
     gate: Option<GateId>,
     inbox: wake::Sender<Input>,
     events: EventLog,
+    /// Whether anything is held by lease, so that the clocks matter.
+    leased: AtomicBool,
     /// One reload at a time: the file that was read last is the one in force.
     reloading: Mutex<()>,
 }
@@ -150,7 +160,7 @@ impl Service {
         options: Options,
         instance: Instance,
         (record, gate): (Record, Option<GateId>),
-        node: &str,
+        (node, leased): (&str, bool),
         inbox: wake::Sender<Input>,
     ) -> Self {
         Self {
@@ -160,6 +170,7 @@ impl Service {
             gate,
             inbox,
             events: EventLog::new(node, Timestamp::now()),
+            leased: AtomicBool::new(leased),
             reloading: Mutex::new(()),
         }
     }
@@ -197,12 +208,13 @@ impl Service {
         }));
         let signals = tokio::spawn(Arc::clone(&self).signals());
         let watchdog = tokio::spawn(Arc::clone(&self).watchdog());
+        let clocks = tokio::spawn(Arc::clone(&self).clocks());
         let feed = tokio::spawn(feed(self.inbox.clone(), reports));
         if self.ask(Input::Ping).await.is_ok() {
             notify::ready("running");
         }
         let end = self.pump(outbox, supervisor).await;
-        for task in [signals, watchdog, feed] {
+        for task in [signals, watchdog, clocks, feed] {
             task.abort();
         }
         drop(stop_server);
@@ -303,7 +315,9 @@ impl Service {
         }
         let ballots = self.ballots(&config);
         let fresh = Box::new(Fresh { config, secrets, keys, ballots, text });
+        let leased = fresh.config.needs_lease();
         let changes = self.ask(|to| Input::Reload(fresh, to)).await?;
+        self.leased.store(leased, Ordering::Relaxed);
 
         if !warnings.is_empty() {
             tracing::warn!("{warnings}");
@@ -321,6 +335,19 @@ impl Service {
                 None
             }
         }
+    }
+
+    /// Tells the core whether the clocks can be trusted.
+    async fn clocks(self: Arc<Self>) {
+        let leased = || self.leased.load(Ordering::Relaxed);
+        clocks::keep(leased, |told| match told {
+            Told::Clock(clock) => self.inbox.try_send(Input::Clock(clock)).is_ok(),
+            Told::Note(note) => {
+                self.events.append(Timestamp::now(), note);
+                true
+            }
+        })
+        .await;
     }
 
     /// Tells systemd that the core loop lives: only its own answer counts.
