@@ -145,5 +145,6 @@ pub(crate) fn status() -> Status {
             since: now,
         }],
         dropped: vec![],
+        further: vec![],
     }
 }
