@@ -94,8 +94,9 @@ install: ## binaries, unit, example, manual; DESTDIR and PREFIX are obeyed; make
 	install -Dm755 $(BUILD)/vipd $(bindir)/vipd
 	install -Dm755 $(BUILD)/vipctl $(bindir)/vipctl
 	install -Dm644 systemd/vipd.service $(unitdir)/vipd.service
-	sed -i 's|=/usr/bin/|=$(PREFIX)/bin/|' $(unitdir)/vipd.service
 	install -Dm644 systemd/vipd-gate.service $(unitdir)/vipd-gate.service
+	install -Dm644 systemd/vipd-witness.service $(unitdir)/vipd-witness.service
+	sed -i 's|=/usr/bin/|=$(PREFIX)/bin/|' $(unitdir)/vipd.service $(unitdir)/vipd-witness.service
 	install -Dm644 systemd/vipd.sysusers $(DESTDIR)/usr/lib/sysusers.d/vipd.conf
 	install -Dm644 systemd/50-vipd.rules $(DESTDIR)/usr/share/polkit-1/rules.d/50-vipd.rules
 	install -d $(mandir) $(bashdir)

@@ -128,7 +128,8 @@ fn picture(status: &Status, common: &Common, args: &StatusArgs) -> Result<String
         view::status(status, group, &view(common, args))
     };
     text.ok_or_else(|| {
-        let names: Vec<_> = status.groups.iter().map(|g| g.name.as_str()).collect();
+        let all = std::iter::once(status).chain(&status.further);
+        let names: Vec<_> = all.flat_map(|s| &s.groups).map(|g| g.name.as_str()).collect();
         let name = group.unwrap_or_default();
         Failure::Other(format!("there is no group {name}; there is: {}", names.join(", ")))
     })
@@ -136,8 +137,12 @@ fn picture(status: &Status, common: &Common, args: &StatusArgs) -> Result<String
 
 fn json(status: &Status, group: Option<&str>, compact: bool) -> Option<String> {
     let mut status = status.clone();
+    for status in &mut status.further {
+        status.groups.retain(|g| group.is_none_or(|name| g.name == name));
+    }
+    status.further.retain(|s| group.is_none() || !s.groups.is_empty());
     status.groups.retain(|g| group.is_none_or(|name| g.name == name));
-    if group.is_some() && status.groups.is_empty() {
+    if group.is_some() && status.groups.is_empty() && status.further.is_empty() {
         return None;
     }
     let text = if compact {

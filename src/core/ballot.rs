@@ -1,8 +1,8 @@
 //! What the status says of votes: who may hold, until when, who granted it, what each voter
 //! thinks.
 
-use crate::config::Safety;
-use crate::types::{Instant, VoterIx};
+use crate::config::{Config, Safety};
+use crate::types::{Instant, Priority, VoterIx};
 
 use super::Node;
 use super::group::Group;
@@ -11,15 +11,53 @@ use super::status::{
     Condition, LeaseStatus, Severity, VoteStatus, VoterStatus, VotingStatus, condition,
 };
 
+/// The voters of a cluster, as one of them sees it: a node, or a witness.
+#[derive(Clone, Copy, Debug)]
+pub struct Council<'a> {
+    /// The configuration in force.
+    pub config: &'a Config,
+    /// What is known.
+    pub lease: &'a Lease,
+}
+
 impl Node {
+    fn council(&self) -> Option<Council<'_>> {
+        Some(Council { config: &self.config, lease: self.lease.as_ref()? })
+    }
+
     /// The voters, where anything is held by lease.
     pub(super) fn voting_status(&self, now: Instant) -> Option<VotingStatus> {
-        let lease = self.lease.as_ref()?;
+        self.council().map(|council| council.voting(now))
+    }
+
+    pub(super) fn lease_status(&self, now: Instant, group: &Group) -> Option<LeaseStatus> {
+        let council = self.council().filter(|_| group.config.safety == Safety::Lease)?;
+        let place = u16::try_from(self.order.iter().position(|id| *id == group.id)?).ok()?;
+        council.group(now, place, Some(group.effective_priority()))
+    }
+
+    /// What keeps this node, or another, from voting or holding.
+    pub(super) fn voting_conditions(&self, now: Instant) -> Vec<Condition> {
+        let mut found = Vec::new();
+        if let Err(why) = &self.gate {
+            let severity = if self.lease.is_some() { Severity::Error } else { Severity::Warn };
+            found.push(condition("gate-missing", severity, why.to_string(), self.started));
+        }
+        let Some(council) = self.council() else { return found };
+        found.extend(council.conditions(now, self.started, &self.clock));
+        found
+    }
+}
+
+impl Council<'_> {
+    /// Who votes, and how.
+    pub fn voting(&self, now: Instant) -> VotingStatus {
+        let lease = self.lease;
         let next = lease.digests().1;
         let accepts = |e: &Elector| next.is_none_or(|next| e.accepts(next));
-        let waits_for = self.elsewhere(lease).filter(|(_, _, e)| !accepts(e));
-        Some(VotingStatus {
-            voters: self.voter_statuses(now, lease),
+        let waits_for = self.elsewhere().filter(|(_, _, e)| !accepts(e));
+        VotingStatus {
+            voters: self.voters(now),
             majority: lease.majority(),
             settled: lease.is_settled(),
             quiet_until: lease.quiet(now),
@@ -27,20 +65,19 @@ impl Node {
             term_us: micros(lease.terms().term),
             renew_us: micros(lease.terms().renew),
             vote_us: micros(lease.terms().vote),
-        })
+        }
     }
 
     /// Every other voter: its place, its name, what is known of it.
-    fn elsewhere<'a>(
-        &'a self,
-        lease: &'a Lease,
-    ) -> impl Iterator<Item = (VoterIx, String, &'a Elector)> {
+    fn elsewhere(&self) -> impl Iterator<Item = (VoterIx, String, &Elector)> {
+        let lease = self.lease;
         let all = (0..).map(VoterIx).zip(self.config.voters()).zip(lease.electors());
         all.filter(|((voter, _), _)| *voter != lease.me())
             .map(|((voter, is), elector)| (voter, is.name.to_owned(), elector))
     }
 
-    fn voter_statuses(&self, now: Instant, lease: &Lease) -> Vec<VoterStatus> {
+    fn voters(&self, now: Instant) -> Vec<VoterStatus> {
+        let lease = self.lease;
         let all = (0..).map(VoterIx).zip(self.config.voters()).zip(lease.electors());
         all.map(|((voter, is), elector)| {
             let me = voter == lease.me();
@@ -67,9 +104,19 @@ impl Node {
         .collect()
     }
 
-    pub(super) fn lease_status(&self, now: Instant, group: &Group) -> Option<LeaseStatus> {
-        let lease = self.lease.as_ref().filter(|_| group.config.safety == Safety::Lease)?;
-        let place = u16::try_from(self.order.iter().position(|id| *id == group.id)?).ok()?;
+    fn name(&self, voter: VoterIx) -> String {
+        let name = self.config.voters().nth(voter.index()).map(|v| v.name.to_owned());
+        name.unwrap_or_else(|| format!("voter {}", voter.0))
+    }
+
+    /// Who may hold the group at a place; `priority` is that of this host, unless it is a witness.
+    pub fn group(
+        &self,
+        now: Instant,
+        place: u16,
+        priority: Option<Priority>,
+    ) -> Option<LeaseStatus> {
+        let lease = self.lease;
         let seat = lease.seat(place)?;
         let own = lease.holds(now, place);
         let holder = match own {
@@ -80,13 +127,13 @@ impl Node {
             let report = lease.electors().get(voter.index())?.on(now, place, lease.alive());
             let (vote, priority) = if voter == lease.me() {
                 let vote = seat.voter().grant(now).map(|g| (g.to, g.until.since(now)));
-                (vote, Some(group.effective_priority()))
+                (vote, priority)
             } else {
                 (report.and_then(|r| r.vote), report.and_then(|r| r.priority))
             };
             Some(VoteStatus {
                 voter: is.name.to_owned(),
-                to: vote.map(|(to, _)| self.voter_name(to)),
+                to: vote.map(|(to, _)| self.name(to)),
                 left_us: vote.map(|(_, left)| micros(left)),
                 priority,
                 known: voter == lease.me() || report.is_some(),
@@ -95,40 +142,41 @@ impl Node {
         let theirs =
             holder.and_then(|by| lease.electors().get(by.index())?.on(now, place, lease.alive()));
         let (left, gap) = match own {
-            Some(until) => (Some(until.since(now)), group.last_gap),
+            Some(until) => (Some(until.since(now)), seat.gap()),
             None => (theirs.map(|r| r.holds), theirs.and_then(|r| r.gap)),
         };
         Some(LeaseStatus {
-            holder: holder.map(|v| self.voter_name(v)),
+            holder: holder.map(|v| self.name(v)),
             until: own,
             left_us: left.map(micros),
-            preempt: group.config.preempt,
+            preempt: self.config.groups.get(usize::from(place)).is_some_and(|g| g.preempt),
             gap_us: gap.map(micros),
             tenure: seat.epoch().max(seat.voter().epoch().0),
             granted_by: own
-                .map(|_| seat.votes().iter().map(|v| self.voter_name(v)).collect())
+                .map(|_| seat.votes().iter().map(|v| self.name(v)).collect())
                 .unwrap_or_default(),
             votes: votes.flatten().collect(),
         })
     }
 
-    /// What keeps this node, or another, from voting or holding.
-    pub(super) fn voting_conditions(&self, now: Instant) -> Vec<Condition> {
+    /// What keeps this host, or another, from voting or holding. It runs since `started`.
+    pub fn conditions(
+        &self,
+        now: Instant,
+        started: Instant,
+        clock: &Result<(), Box<str>>,
+    ) -> Vec<Condition> {
+        let lease = self.lease;
         let mut found = Vec::new();
-        if let Err(why) = &self.gate {
-            let severity = if self.lease.is_some() { Severity::Error } else { Severity::Warn };
-            found.push(condition("gate-missing", severity, why.to_string(), self.started));
-        }
-        let Some(lease) = &self.lease else { return found };
-        if let Err(why) = &self.clock {
-            found.push(condition("clock-wrong", Severity::Error, why.to_string(), self.started));
+        if let Err(why) = clock {
+            found.push(condition("clock-wrong", Severity::Error, why.to_string(), started));
         }
         let mut add = |name: &str, severity, text: String, since: Option<Instant>| {
-            found.push(condition(name, severity, text, since.unwrap_or(self.started)));
+            found.push(condition(name, severity, text, since.unwrap_or(started)));
         };
         let (digest, next) = lease.digests();
         let mut differ = Vec::new();
-        for (voter, name, elector) in self.elsewhere(lease) {
+        for (voter, name, elector) in self.elsewhere() {
             if !lease.is_alive(now, voter) {
                 let text = format!("no word from {name}");
                 add("voter-silent", Severity::Warn, text, elector.heard());
@@ -154,9 +202,8 @@ impl Node {
             add("reload-waits", Severity::Warn, text, None);
         }
         if !lease.is_settled() {
-            let missing = self
-                .elsewhere(lease)
-                .filter(|(v, _, e)| !lease.is_alive(now, *v) || !e.runs(digest));
+            let missing =
+                self.elsewhere().filter(|(v, _, e)| !lease.is_alive(now, *v) || !e.runs(digest));
             let names: Vec<_> = missing.map(|(_, name, _)| name).collect();
             let text = format!(
                 "this configuration has not been seen on every voter yet, so this one does not vote; \
@@ -173,7 +220,7 @@ impl Node {
                 lease.majority()
             );
             // Since the last one fell silent that was needed beside this one.
-            let mut last: Vec<_> = self.elsewhere(lease).map(|(_, _, e)| e.heard()).collect();
+            let mut last: Vec<_> = self.elsewhere().map(|(_, _, e)| e.heard()).collect();
             last.sort_unstable_by_key(|heard| std::cmp::Reverse(*heard));
             let since = last.get(lease.majority().saturating_sub(2)).copied().flatten();
             add("no-majority", Severity::Error, text, since);

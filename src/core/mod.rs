@@ -20,7 +20,7 @@
 //! before priority 0 is sent, because it is sent when their removal was reported.
 
 mod addresses;
-mod ballot;
+pub mod ballot;
 mod election;
 pub mod event;
 mod gap;

@@ -33,6 +33,9 @@ pub struct Status {
     pub gate: Option<GateStatus>,
     /// Packets dropped by reason that belong to no group: `(reason, count)`.
     pub dropped: Vec<(String, u64)>,
+    /// Of a witness: the further clusters that it votes in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<Status>,
 }
 
 /// Another node, or a router of another make.

@@ -18,7 +18,7 @@ use crate::config::Config;
 #[derive(Debug)]
 pub(super) struct Instance {
     _lock: Flock<File>,
-    _name: OwnedFd,
+    _names: Vec<OwnedFd>,
     addresses: PathBuf,
 }
 
@@ -57,7 +57,9 @@ pub enum InstanceError {
 impl Instance {
     /// Claims the runtime directory, and the node's name in this network namespace: an abstract
     /// socket is gone with the process that bound it, however it ends.
-    pub(super) fn claim(dir: &Path, cluster: &str, node: &str) -> Result<Self, InstanceError> {
+    ///
+    /// `members` are clusters, each with the name of this host in it.
+    pub(super) fn claim(dir: &Path, members: &[(&str, &str)]) -> Result<Self, InstanceError> {
         let at = |path: &Path| {
             let path = path.to_owned();
             move |source| InstanceError::Io { path, source }
@@ -74,14 +76,17 @@ impl Instance {
                 at(&path)(errno.into())
             }
         })?;
-        let name = claim_name(cluster, node).map_err(|errno| {
-            if errno == Errno::EADDRINUSE {
-                InstanceError::Running { node: node.to_owned(), cluster: cluster.to_owned() }
-            } else {
-                at(&path)(errno.into())
-            }
-        })?;
-        Ok(Self { _lock: lock, _name: name, addresses: dir.join("addresses") })
+        let claim = |&(cluster, node): &(&str, &str)| {
+            claim_name(cluster, node).map_err(|errno| {
+                if errno == Errno::EADDRINUSE {
+                    InstanceError::Running { node: node.to_owned(), cluster: cluster.to_owned() }
+                } else {
+                    at(&path)(errno.into())
+                }
+            })
+        };
+        let names = members.iter().map(claim).collect::<Result<_, _>>()?;
+        Ok(Self { _lock: lock, _names: names, addresses: dir.join("addresses") })
     }
 
     /// Writes down which addresses this process may add, before it does; returns those an
@@ -132,13 +137,13 @@ mod tests {
     fn a_second_instance_is_refused_by_directory_and_by_name() {
         let dir = std::env::temp_dir().join(format!("vipd-instance-{}", std::process::id()));
         let name = format!("t{}", std::process::id());
-        let first = Instance::claim(&dir, &name, "hap1").unwrap();
-        let again = Instance::claim(&dir, &name, "hap2");
+        let first = Instance::claim(&dir, &[(name.as_str(), "hap1")]).unwrap();
+        let again = Instance::claim(&dir, &[(name.as_str(), "hap2")]);
         assert!(matches!(again, Err(InstanceError::Locked { .. })), "{again:?}");
-        let elsewhere = Instance::claim(&dir.join("other"), &name, "hap1");
+        let elsewhere = Instance::claim(&dir.join("other"), &[(name.as_str(), "hap1")]);
         assert!(matches!(elsewhere, Err(InstanceError::Running { .. })), "{elsewhere:?}");
         drop(first);
-        Instance::claim(&dir, &name, "hap1").unwrap();
+        Instance::claim(&dir, &[(name.as_str(), "hap1")]).unwrap();
         fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -6,9 +6,12 @@
 //! * The **service runtime** ([`service`]) does everything else: API, proxies, signals, logs, the
 //!   configuration file. Bounded queues connect the two; a full one drops and counts.
 //!
+//! A [`witness`] only votes, in a thread without any privilege.
+//!
 //! `instance` makes sure that one node runs once, and remembers what it may leave behind.
 
 mod act;
+mod clocks;
 mod gatekeeper;
 mod instance;
 mod recorder;
@@ -17,6 +20,7 @@ mod service;
 mod token;
 mod turn;
 mod voters;
+mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -84,6 +88,9 @@ pub fn run(args: &cli::Vipd) -> ExitCode {
         Ok(name) => name,
         Err(error) => return refuse(exit::FAILED, &format!("host name: {error}")),
     };
+    if args.witness {
+        return run_witness(args, name);
+    }
     let options = Options {
         config: args.config.first().cloned().unwrap_or_default(),
         node: name,
@@ -100,11 +107,27 @@ pub fn run(args: &cli::Vipd) -> ExitCode {
     if args.check {
         return ExitCode::from(exit::OK);
     }
+    logged(args, || start(&options, &loaded))
+}
+
+fn run_witness(args: &cli::Vipd, name: String) -> ExitCode {
+    let witness = match witness::Witness::new(args, name) {
+        Ok(witness) => witness,
+        Err(refusal) => return refuse(exit::CONFIG, &refusal.to_string()),
+    };
+    if args.check {
+        return ExitCode::from(exit::OK);
+    }
+    logged(args, || witness.run())
+}
+
+/// Runs with a log; the exit code says how it went.
+fn logged(args: &cli::Vipd, run: impl FnOnce() -> Result<bool, StartError>) -> ExitCode {
     let flush = match io::log::init(&args.log_level) {
         Ok(flush) => flush,
         Err(error) => return refuse(exit::FAILED, &error.to_string()),
     };
-    let code = match start(&options, &loaded) {
+    let code = match run() {
         Ok(clean) => ExitCode::from(if clean { exit::OK } else { exit::FAILED }),
         Err(error) => {
             tracing::error!("{error}");
@@ -139,7 +162,8 @@ struct Loaded {
 fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
     let io_error = |what| move |source| StartError::Io { what, source };
     let node = loaded.config.nodes[loaded.me].name.clone();
-    let instance = instance::Instance::claim(&options.runtime_dir, &loaded.config.cluster, &node)?;
+    let instance =
+        instance::Instance::claim(&options.runtime_dir, &[(&loaded.config.cluster, &node)])?;
     let record = Record::open(&options.state_dir)
         .map_err(|source| StartError::State { path: options.state_dir.clone(), source })?;
     let confirmed = record.read();

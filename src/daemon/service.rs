@@ -26,6 +26,7 @@ use crate::io::{clock, job, wake};
 use crate::types::{Digest, GateId, VoterIx};
 use crate::wire::peer::Keyring;
 
+use super::clocks::{self, Told};
 use super::instance::Instance;
 use super::turn::{Fresh, Input, Output};
 use super::{Loaded, Options};
@@ -66,11 +67,10 @@ pub(super) enum LoadError {
     Password { path: PathBuf, group: String, why: String },
 }
 
-/// Reads, validates and completes the configuration.
-pub(super) fn load(options: &Options) -> Result<Loaded, LoadError> {
-    let path = &options.config;
+/// Reads and validates a file: what it says, its text, and rendered warnings.
+pub(super) fn read(path: &Path) -> Result<(Config, String, String), LoadError> {
     let text = fs::read_to_string(path)
-        .map_err(|source| LoadError::Unreadable { path: path.clone(), source })?;
+        .map_err(|source| LoadError::Unreadable { path: path.to_owned(), source })?;
     let name = path.display().to_string();
     let (config, warnings) = config::parse(&text)
         .map_err(|mistakes| LoadError::Invalid(config::render(&mistakes, &name, &text, false)))?;
@@ -79,6 +79,13 @@ pub(super) fn load(options: &Options) -> Result<Loaded, LoadError> {
     } else {
         config::render(&warnings, &name, &text, false)
     };
+    Ok((config, text, warnings))
+}
+
+/// Reads, validates and completes the configuration.
+pub(super) fn load(options: &Options) -> Result<Loaded, LoadError> {
+    let path = &options.config;
+    let (config, text, warnings) = read(path)?;
     let me = config
         .validate_for(&options.node)
         .map_err(|source| LoadError::NotANode { path: path.clone(), source })?;
@@ -150,6 +157,8 @@ pub(super) struct Service {
     /// A proxy is a command: it ends with this process, so nothing could be left behind it.
     commands: AtomicBool,
     events: EventLog,
+    /// Whether anything is held by lease, so that the clocks matter.
+    leased: AtomicBool,
     /// One reload at a time: the file that was read last is the one in force.
     reloading: Mutex<()>,
 }
@@ -170,6 +179,7 @@ impl Service {
             inbox,
             commands: AtomicBool::new(has_commands(config)),
             events: EventLog::new(node, Timestamp::now()),
+            leased: AtomicBool::new(config.needs_lease()),
             reloading: Mutex::new(()),
         }
     }
@@ -207,12 +217,13 @@ impl Service {
         }));
         let signals = tokio::spawn(Arc::clone(&self).signals());
         let watchdog = tokio::spawn(Arc::clone(&self).watchdog());
+        let clocks = tokio::spawn(Arc::clone(&self).clocks());
         let feed = tokio::spawn(feed(self.inbox.clone(), reports));
         if self.ask(Input::Ping).await.is_ok() {
             notify::ready("running");
         }
         let end = self.pump(outbox, supervisor).await;
-        for task in [signals, watchdog, feed] {
+        for task in [signals, watchdog, clocks, feed] {
             task.abort();
         }
         drop(stop_server);
@@ -341,7 +352,9 @@ impl Service {
         let ballots = self.ballots(&config);
         self.commands.store(has_commands(&config), Ordering::Relaxed);
         let fresh = Box::new(Fresh { config, secrets, keys, ballots, text });
+        let leased = fresh.config.needs_lease();
         let changes = self.ask(|to| Input::Reload(fresh, to)).await?;
+        self.leased.store(leased, Ordering::Relaxed);
 
         if !warnings.is_empty() {
             tracing::warn!("{warnings}");
@@ -397,6 +410,19 @@ impl Service {
                 None
             }
         }
+    }
+
+    /// Tells the core whether the clocks can be trusted.
+    async fn clocks(self: Arc<Self>) {
+        let leased = || self.leased.load(Ordering::Relaxed);
+        clocks::keep(leased, |told| match told {
+            Told::Clock(clock) => self.inbox.try_send(Input::Clock(clock)).is_ok(),
+            Told::Note(note) => {
+                self.events.append(Timestamp::now(), note);
+                true
+            }
+        })
+        .await;
     }
 
     /// Tells systemd that the core loop lives: only its own answer counts.

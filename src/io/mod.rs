@@ -19,5 +19,6 @@ pub mod random;
 pub mod realtime;
 pub mod record;
 pub mod secret;
+pub mod timekeeping;
 pub mod wake;
 pub mod worker;

@@ -152,5 +152,6 @@ pub(crate) fn status() -> Status {
             since: now,
         }],
         dropped: vec![],
+        further: vec![],
     }
 }

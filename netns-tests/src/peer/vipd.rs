@@ -60,12 +60,7 @@ impl Vipd {
 
     /// `vipctl status --json`.
     pub fn status(&self) -> Result<Value> {
-        let output = self.ctl(&["status", "--json"])?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        serde_json::from_str(&text).map_err(|e| Error::Answer {
-            what: format!("vipctl status --json on {}", self.host.name()),
-            text: format!("{e}: {text}{}", String::from_utf8_lossy(&output.stderr)),
-        })
+        status(&self.host, &self.runtime)
     }
 
     /// What it is to `group`: `init`, `backup`, `active`, `releasing`.
@@ -101,6 +96,53 @@ impl Vipd {
     pub fn runtime(&self) -> &Path {
         &self.runtime
     }
+}
+
+/// A `vipd --witness` that runs on a host.
+#[derive(Debug)]
+pub struct Witness {
+    /// Its process.
+    pub process: Proc,
+    host: Host,
+    runtime: PathBuf,
+}
+
+impl Witness {
+    /// Starts it on `host` as the witness of the host's name, with a file for each of `configs`.
+    pub fn start(host: &Host, configs: &[&str]) -> Result<Self> {
+        let runtime = host.run_dir()?.join("witness");
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let state = host.dir().join("state");
+        let mut argv = [text(&binary("vipd")?), "--witness".into(), "--node".into()].to_vec();
+        argv.extend([host.name().to_owned(), "--runtime-dir".into(), text(&runtime)]);
+        argv.extend(["--state-dir".to_owned(), text(&state)]);
+        for (n, config) in configs.iter().enumerate() {
+            let file = host.write(&format!("witness/{n}.toml"), config)?;
+            argv.extend(["--config".to_owned(), text(&file)]);
+        }
+        let argv: Vec<_> = argv.iter().map(String::as_str).collect();
+        let process = host.spawn("witness", &argv)?;
+        Ok(Self { process, host: host.clone(), runtime })
+    }
+
+    /// Runs `vipctl` with `arguments` against it.
+    pub fn ctl(&self, arguments: &[&str]) -> Result<Output> {
+        ctl(&self.host, &self.runtime, arguments)
+    }
+
+    /// `vipctl status --json`.
+    pub fn status(&self) -> Result<Value> {
+        status(&self.host, &self.runtime)
+    }
+}
+
+fn status(host: &Host, runtime: &Path) -> Result<Value> {
+    let output = ctl(host, runtime, &["status", "--json"])?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text).map_err(|e| Error::Answer {
+        what: format!("vipctl status --json on {}", host.name()),
+        text: format!("{e}: {text}{}", String::from_utf8_lossy(&output.stderr)),
+    })
 }
 
 /// Runs `vipctl` with `arguments` on `host` against the daemon in `runtime`.

@@ -8,7 +8,15 @@ use super::voting::voting;
 use crate::core::status::{Condition, GroupStatus, PeerKind, PeerStatus, Severity, Status};
 
 /// The whole node, or one group of it in detail; `None` if it has no such group.
+///
+/// Of a witness, each of its clusters.
 pub fn status(status: &Status, group: Option<&str>, view: &View) -> Option<String> {
+    let all = std::iter::once(status).chain(&status.further);
+    let pictures: Vec<_> = all.filter_map(|s| cluster(s, group, view)).collect();
+    Some(pictures.join("\n")).filter(|text| !text.is_empty())
+}
+
+fn cluster(status: &Status, group: Option<&str>, view: &View) -> Option<String> {
     let clocks = Clocks { boot: status.now, wall: view.now.clone() };
     let shown: Vec<&GroupStatus> =
         status.groups.iter().filter(|g| group.is_none_or(|name| g.name == name)).collect();

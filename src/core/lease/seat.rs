@@ -159,6 +159,11 @@ impl Seat {
         &self.holder
     }
 
+    /// How long nobody answered when this node took the group over, as it saw it.
+    pub fn gap(&self) -> Option<Duration> {
+        self.stand.gap
+    }
+
     /// The tenure of this node, held or asked for.
     pub fn epoch(&self) -> u64 {
         self.epoch
