@@ -35,9 +35,8 @@ fn a_move_costs_milliseconds_and_says_how_many() -> Result {
     let secret = lab.dir().join("secret");
     std::fs::write(&secret, KEY).unwrap();
     std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let nodes: String = (1..=3)
-        .map(|n| format!("[[node]]\nname = \"hap{n}\"\naddress = \"192.168.34.13{}\"\n", n + 1))
-        .collect();
+    let node = |n| format!("[[node]]\nname = \"hap{n}\"\naddress = \"192.168.34.13{}\"\n", n + 1);
+    let nodes: String = (1..=3).map(node).collect();
     let config = format!(
         "[cluster]\nname = \"lb\"\nsecret = \"{}\"\n{nodes}[[group]]\nname = \"{GROUP}\"\nvrid = \
          85\naddresses = [\"192.168.34.85/24\"]\n",

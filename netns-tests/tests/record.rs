@@ -18,9 +18,8 @@ const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1
 const SECOND: Duration = Duration::from_secs(1);
 
 fn config(secret: &Path, extra: &str) -> String {
-    let nodes: String = (1..=3)
-        .map(|n| format!("[[node]]\nname = \"hap{n}\"\naddress = \"192.168.34.13{}\"\n", n + 1))
-        .collect();
+    let node = |n| format!("[[node]]\nname = \"hap{n}\"\naddress = \"192.168.34.13{}\"\n", n + 1);
+    let nodes: String = (1..=3).map(node).collect();
     format!(
         "[cluster]\nname = \"lb\"\nsecret = \"{}\"\n{nodes}[[group]]\nname = \"{GROUP}\"\nvrid = \
          85\naddresses = [\"192.168.34.85/24\"]\n{extra}",

@@ -26,7 +26,7 @@ const FILES: [(&str, &str); 3] = [
 ];
 
 fn vip() -> IpAddr {
-    VIP.parse().unwrap()
+    VIP.parse().expect("an address")
 }
 
 fn built(program: &str) -> PathBuf {
@@ -156,7 +156,6 @@ fn machine(name: &str, namespace: &str) -> nspawn::Host {
 #[test]
 fn a_restart_is_not_seen_by_clients() -> Result {
     let three = Three::start("restart")?;
-    let holder = three.holder();
     let from = three.mark();
     let first = three.holder().name();
     for turn in 1..=5 {

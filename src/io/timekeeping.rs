@@ -187,7 +187,7 @@ mod tests {
         }
         let late = at(10, 0);
         let off = Duration::from_millis(50);
-        let late = Reading { steered: late.steered - off, unsure: off, ..late };
+        let late = Reading { steered: late.steered.saturating_sub(off), unsure: off, ..late };
         assert_eq!(keeper.look(late).clock, None);
     }
 

@@ -152,7 +152,7 @@ impl Booth {
             let name = self.config.voters().nth(from.index()).map(|v| v.name.to_owned());
             let name = name.unwrap_or_default();
             let text = format!("two machines answer to the name {name}: no vote while they do");
-            self.note(now, Severity::Error, "twin", text);
+            self.note(now, Severity::Error, "twin", &text);
         }
     }
 
@@ -171,7 +171,7 @@ impl Booth {
             && let Some((config, me)) = self.parked.take()
         {
             self.switch(now, config, me);
-            let text = "every voter has the new configuration".to_owned();
+            let text = "every voter has the new configuration";
             self.note(now, Severity::Info, "reconfigured", text);
         }
     }
@@ -224,12 +224,12 @@ impl Booth {
         self.lease.clock(clock.is_ok());
         if let Err(why) = &clock {
             let text = format!("{why}: this witness does not vote");
-            self.note(now, Severity::Error, "clock-wrong", text);
+            self.note(now, Severity::Error, "clock-wrong", &text);
         }
         self.clock = clock;
     }
 
-    fn note(&mut self, at: Instant, severity: Severity, kind: &str, text: String) {
+    fn note(&mut self, at: Instant, severity: Severity, kind: &str, text: &str) {
         let text = format!("cluster {}: {text}", self.config.cluster);
         self.outputs.push(Output::Note(note(at, severity, kind, text)));
     }
@@ -260,7 +260,7 @@ impl Booth {
             None
         } else if must_wait(&self.config, &config) {
             let text = "another configuration waits until every voter has it";
-            self.note(now, Severity::Info, "reload-waits", text.to_owned());
+            self.note(now, Severity::Info, "reload-waits", text);
             self.lease.announce(now, config.digest());
             self.parked = Some((config, me));
             return Some(format!("cluster {}: {text}", self.config.cluster));
@@ -302,7 +302,7 @@ impl Booth {
             Ok(voters) => self.voters = Some(voters),
             Err(error) => {
                 let text = format!("the channel to the other voters: {error}");
-                self.note(now, Severity::Error, "port-failed", text);
+                self.note(now, Severity::Error, "port-failed", &text);
             }
         }
         self.moved = true;
