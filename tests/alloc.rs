@@ -104,7 +104,7 @@ fn node() -> (Node, Instant) {
 fn answer(node: &mut Node, now: Instant, out: &mut Vec<Action>) {
     while let Some(action) = out.pop() {
         if let Action::Kernel(task) = action
-            && !matches!(task, Task::ClosePort(_))
+            && !matches!(task, Task::ClosePort(_) | Task::Disconnect { .. })
         {
             node.step(now, Event::Done(task, Ok(())), out);
         }

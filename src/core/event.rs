@@ -225,6 +225,13 @@ pub enum Task {
         /// What.
         spec: AddressSpec,
     },
+    /// End the connections to addresses that were given up. Has no `Done`.
+    Disconnect {
+        /// Which group.
+        group: u16,
+        /// Its addresses.
+        addresses: Vec<IpAddr>,
+    },
     /// Delete an address.
     DelAddress {
         /// Which group.

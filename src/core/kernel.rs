@@ -154,7 +154,7 @@ impl Node {
                 }
                 return;
             }
-            Task::ClosePort(_) => return,
+            Task::ClosePort(_) | Task::Disconnect { .. } => return,
             Task::AddAddress { group, slot, spec } => (group, slot, Op::Add, spec),
             Task::DelAddress { group, slot, spec } => (group, slot, Op::Del, spec),
         };

@@ -382,8 +382,16 @@ impl Node {
         }
     }
 
-    /// Leaves everything as it is, for the next run of this daemon to go on with.
+    /// Leaves everything as it is, for the next run of this daemon to go on with. There may be none:
+    /// its file may be bad, its program gone, systemd's limit of starts reached. A gate shuts by
+    /// itself then; what no gate stands before would be served here and elsewhere for good, so it is
+    /// given up.
     pub(super) fn leave(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if let Err(why) = &self.gate {
+            let text = format!("{why}: nothing can be left to the next run, all is given up");
+            self.parts(out).1.note(now, Severity::Warn, None, "leaving", text);
+            return self.stop(now, out);
+        }
         let text = "leaving everything to the next run of this daemon".to_owned();
         self.parts(out).1.note(now, Severity::Info, None, "leaving", text);
         self.exited = true;

@@ -1,11 +1,12 @@
 //! What the core decided, done in its order; nothing here waits.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
 
 use crate::core::event::{Action, Event, Failure, ProxyEvent, Task};
-use crate::core::status::Note;
+use crate::core::status::{Note, Severity};
 use crate::io::ballots::Ballots;
 use crate::types::{IfIndex, Instant, Mac};
 use crate::wire::announce;
@@ -106,6 +107,32 @@ impl Shell {
                 let _ = self.outbox.try_send(Output::Exit { left });
             }
         }
+    }
+
+    /// What became of the connections to addresses that were given up.
+    pub(super) fn disconnected(
+        &mut self,
+        at: Instant,
+        group: Option<&str>,
+        ended: io::Result<u32>,
+    ) {
+        let (severity, kind, text) = match ended {
+            Ok(0) => return,
+            Ok(count) => (
+                Severity::Info,
+                "connections-ended",
+                format!("{count} connection(s) to addresses that were given up"),
+            ),
+            // The same as long as this kernel runs: told once.
+            Err(_) if std::mem::replace(&mut self.keeps_connections, true) => return,
+            Err(why) => (
+                Severity::Warn,
+                "connections-kept",
+                format!("connections to addresses that were given up cannot be ended: {why}"),
+            ),
+        };
+        let group = group.map(str::to_owned);
+        self.tell(Note { at, severity, group, kind: kind.to_owned(), text });
     }
 
     fn with_voters(&mut self, act: impl FnOnce(&mut Voters, Option<&mut Ballots>)) {

@@ -129,6 +129,8 @@ pub(super) struct Shell {
     /// Packets taken since.
     window: (Instant, usize),
     pub(super) exit: bool,
+    /// It was told that connections cannot be ended.
+    pub(super) keeps_connections: bool,
     /// When the kernel stops serving which group.
     pub(super) deadlines: Option<Deadlines>,
     /// What is known of the gate.
@@ -211,6 +213,7 @@ impl Shell {
             port_failure: None,
             window: (Instant::BOOT, 0),
             exit: false,
+            keeps_connections: false,
             deadlines: start.deadlines.take(),
             gate: None,
             voters: None,
@@ -467,6 +470,9 @@ impl Shell {
                     self.port_failure = Some(text);
                 }
                 (Task::OpenPort(spec), Err(why))
+            }
+            Completion::Disconnected(group, ended) => {
+                return self.disconnected(now, node.group_name(group), ended);
             }
             Completion::Gate(told) => {
                 let ready = told.as_ref().map(|_| ()).map_err(Clone::clone);

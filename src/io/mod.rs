@@ -19,6 +19,7 @@ pub mod random;
 pub mod realtime;
 pub mod record;
 pub mod secret;
+pub mod sockdiag;
 pub mod timekeeping;
 pub mod wake;
 pub mod worker;

@@ -14,6 +14,7 @@ use super::clock;
 use super::netlink::{BATCH, Change, Requests};
 use super::port::{Filters, OpenError, Port};
 use super::realtime::{self, Refused};
+use super::sockdiag;
 use super::wake::Sender;
 use crate::core::event::{Failure, PortSpec, Task};
 use crate::core::status::GateStatus;
@@ -24,6 +25,9 @@ const QUEUE: usize = 4096;
 /// How long a batch may wait for its answers once the kernel has it.
 const LIMIT: Duration = Duration::from_secs(2);
 
+/// How long connections to what was given up may be searched and ended: whatever else is to be
+/// done waits.
+const ENDING: Duration = Duration::from_millis(250);
 /// How often the gate is looked after when nothing happens.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -51,6 +55,8 @@ pub enum Completion {
     Done(Task, Result<(), Failure>),
     /// A port was opened, or not.
     Port(PortSpec, Result<Port, OpenError>),
+    /// How many connections to the addresses of a group were ended.
+    Disconnected(u16, io::Result<u32>),
     /// The thread is not real-time.
     Refused(Refused),
 }
@@ -202,6 +208,11 @@ impl Shift {
                 self.apply(batch);
                 left
             }
+            Job::Do(Task::Disconnect { group, addresses }) => {
+                let ended = self.busy(|_| sockdiag::end_connections(&addresses, ENDING));
+                self.tell(Completion::Disconnected(group, ended));
+                None
+            }
             Job::Close(port) => {
                 self.busy(|_| drop(port));
                 None
@@ -275,7 +286,7 @@ fn change(task: &Task) -> Option<Change<'_>> {
     match task {
         Task::AddAddress { spec, .. } => Some(Change::Add(spec)),
         Task::DelAddress { spec, .. } => Some(Change::Delete(spec)),
-        Task::OpenPort(_) | Task::ClosePort(_) => None,
+        Task::OpenPort(_) | Task::ClosePort(_) | Task::Disconnect { .. } => None,
     }
 }
 

@@ -255,6 +255,25 @@ fn a_stop_during_a_restart_is_a_stop() {
     assert_eq!(rig.deeds().last(), Some(&Did::Exit));
 }
 
+/// A next run that does not start must not leave two routers that answer.
+#[test]
+fn nothing_is_left_to_the_next_run_without_a_gate() {
+    let mut rig = Rig::active("");
+    rig.step(Event::Gate(Ok(())));
+    rig.step(Event::Leave);
+    assert_eq!(rig.deeds(), [Did::Exit]);
+    assert_eq!(rig.addresses, [ip(VIP)].into(), "the gate shuts by itself");
+
+    let mut rig = Rig::active("");
+    rig.step(Event::Gate(Err("no BPF".into())));
+    rig.step(Event::Leave);
+    let deeds = rig.deeds();
+    let [Did::Del(_), Did::Advert { priority: 0, .. }, Did::Exit] = &deeds[..] else {
+        panic!("{deeds:?}")
+    };
+    assert!(rig.addresses.is_empty());
+}
+
 #[test]
 fn a_group_that_leaves_the_file_during_a_restart_is_gone() {
     let other = group("other", 9, "addresses = [\"192.0.2.109/24\"]");

@@ -292,7 +292,7 @@ impl Rig {
                 Action::Exit { .. } => Did::Exit,
                 // The gate and the lease are beyond the RFC.
                 Action::Proxy(..)
-                | Action::Kernel(Task::ClosePort(_))
+                | Action::Kernel(Task::ClosePort(_) | Task::Disconnect { .. })
                 | Action::Tell { .. }
                 | Action::Beat { .. }
                 | Action::Guard(_)
@@ -304,7 +304,7 @@ impl Rig {
                         Task::OpenPort(spec) => Did::Open(spec.clone()),
                         Task::AddAddress { spec, .. } => Did::Add(spec.ip),
                         Task::DelAddress { spec, .. } => Did::Del(spec.ip),
-                        Task::ClosePort(_) => continue,
+                        Task::ClosePort(_) | Task::Disconnect { .. } => continue,
                     };
                     if self.hold {
                         self.held.push(task);

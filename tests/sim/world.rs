@@ -504,7 +504,7 @@ impl World {
                 }
             }
             Task::OpenPort(_) => {}
-            Task::ClosePort(_) => return,
+            Task::ClosePort(_) | Task::Disconnect { .. } => return,
         }
         self.later(host, delay, Arrival::Done(task, Ok(())));
     }

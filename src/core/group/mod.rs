@@ -17,7 +17,7 @@ use crate::wire::vrrp::Expect;
 
 use super::addresses::Addresses;
 use super::election::{Election, Heard};
-use super::event::Action;
+use super::event::{Action, Task};
 use super::gap::Gap;
 use super::links::NotReady;
 use super::proxy::Care;
@@ -417,6 +417,9 @@ impl Group {
                 self.send(family, Priority::RELEASE, out);
             }
         }
+        // Before anything is added again, as the worker keeps the order.
+        let addresses = self.addresses.slots().iter().map(|s| s.spec.ip).collect();
+        out.push(Action::Kernel(Task::Disconnect { group: self.id, addresses }));
         let why = std::mem::take(&mut self.why);
         if !clean {
             let text = format!("{why}; the kernel has not removed every address yet");

@@ -156,7 +156,7 @@ impl World {
     }
 
     fn kernel(&mut self, host: usize, task: Task) {
-        if matches!(task, Task::ClosePort(_)) {
+        if matches!(task, Task::ClosePort(_) | Task::Disconnect { .. }) {
             return;
         }
         let effect = 10 * US + self.random.draw(500 * US);
@@ -200,7 +200,7 @@ impl World {
                     self.later(host, echo, Arrival::AddressGone(kernel_address(spec.ip)));
                 }
             }
-            Task::OpenPort(_) | Task::ClosePort(_) => {}
+            Task::OpenPort(_) | Task::ClosePort(_) | Task::Disconnect { .. } => {}
         }
     }
 
