@@ -87,7 +87,7 @@ pub(crate) enum Arrival {
     },
     Address(KernelAddress),
     AddressGone(KernelAddress),
-    Link(Link),
+    Link,
     Done(Task, Result<(), Failure>),
     Proxy(u16, ProxyEvent),
     Gate(Result<(), Box<str>>),

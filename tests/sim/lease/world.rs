@@ -320,7 +320,8 @@ impl World {
             }
             Arrival::Address(a) => self.step(host, Event::Address(a)),
             Arrival::AddressGone(a) => self.step(host, Event::AddressGone(a)),
-            Arrival::Link(l) => self.step(host, Event::Link(l)),
+            // What there is now: netlink never tells the past after the present.
+            Arrival::Link => self.step(host, Event::Link(link(host, self.hosts[host].carrier))),
             Arrival::Done(task, result) => self.step(host, Event::Done(task, result)),
             Arrival::Proxy(group, event) => self.step(host, Event::Proxy(group, event)),
             Arrival::Gate(gate) => self.step(host, Event::Gate(gate)),
