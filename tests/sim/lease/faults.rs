@@ -285,9 +285,8 @@ impl World {
         self.kernel_fails = 0;
         self.shape.load = self.shape.load.min(500 * US);
         let latest = self.latest();
-        let config = Arc::clone(&self.files[latest].config);
         for host in 0..self.hosts.len() {
-            if self.hosts[host].clone || self.hosts[host].member(&config).is_none() {
+            if self.is_out(host) {
                 self.power_off(host);
                 continue;
             }

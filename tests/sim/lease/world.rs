@@ -430,8 +430,14 @@ impl World {
         self.carry_out(host, out, false);
     }
 
+    /// Whether the host is none of the cluster's any more.
+    pub(crate) fn is_out(&self, host: usize) -> bool {
+        let this = &self.hosts[host];
+        this.clone || this.member(&self.files[self.latest()].config).is_none()
+    }
+
     pub(crate) fn power_on(&mut self, host: usize) {
-        if self.hosts[host].powered {
+        if self.hosts[host].powered || (self.is_calm && self.is_out(host)) {
             return;
         }
         let rates = match self.mutant {
