@@ -7,7 +7,7 @@ use vipd::config::Config;
 use vipd::core::event::{Event, ProxyEvent};
 use vipd::types::{GateId, VoterIx};
 
-use super::host::{Arrival, Host, link};
+use super::host::{Arrival, Host};
 use super::plan::{MS, Mutant, Real, US, nanos, successor};
 use super::world::{Net, World};
 
@@ -172,7 +172,7 @@ impl World {
         self.note(host, || format!("carrier: {up}"));
         self.hosts[host].carrier = up;
         let delay = self.random.draw(500 * US);
-        self.later(host, delay, Arrival::Link(link(host, up)));
+        self.later(host, delay, Arrival::Link);
     }
 
     // ---- operators ----
@@ -285,9 +285,8 @@ impl World {
         self.kernel_fails = 0;
         self.shape.load = self.shape.load.min(500 * US);
         let latest = self.latest();
-        let config = Arc::clone(&self.files[latest].config);
         for host in 0..self.hosts.len() {
-            if self.hosts[host].clone || self.hosts[host].member(&config).is_none() {
+            if self.is_out(host) {
                 self.power_off(host);
                 continue;
             }

@@ -65,16 +65,21 @@ pub(crate) enum Arrival {
     Hello {
         from: usize,
         life: u32,
+        nonce: u64,
     },
+    /// Carries the nonce of what it answers, and one of its own.
     Echo {
         from: usize,
         life: u32,
         to_life: u32,
+        answers: u64,
+        nonce: u64,
     },
     Confirm {
         from: usize,
         life: u32,
         to_life: u32,
+        answers: u64,
     },
     Advert {
         meta: Meta,
@@ -82,7 +87,7 @@ pub(crate) enum Arrival {
     },
     Address(KernelAddress),
     AddressGone(KernelAddress),
-    Link(Link),
+    Link,
     Done(Task, Result<(), Failure>),
     Proxy(u16, ProxyEvent),
     Gate(Result<(), Box<str>>),
@@ -279,8 +284,11 @@ pub(crate) struct Host {
     pub(crate) life: u32,
     pub(crate) daemon: Option<Daemon>,
     pub(crate) file: usize,
-    /// Which file each voter's number is of, and the world's number of its name.
+    /// By the world's number of a voter.
     pub(crate) sessions: Vec<Option<Session>>,
+    /// Of the last greeting to each voter, and of the last answer to one of its: older ones on
+    /// their way count no more.
+    pub(crate) nonces: Vec<[u64; 2]>,
     pub(crate) frozen_until: Real,
     pub(crate) queue: Vec<Arrival>,
     /// Decided before the daemon was frozen, not yet carried out.
@@ -318,6 +326,7 @@ impl Host {
             daemon: None,
             file: 0,
             sessions: vec![None; voters],
+            nonces: vec![[0; 2]; voters],
             frozen_until: 0,
             queue: Vec::new(),
             undone: Vec::new(),

@@ -13,6 +13,7 @@ mod host;
 mod oracle;
 mod plan;
 mod scenes;
+mod sessions;
 mod shell;
 mod storm;
 mod world;

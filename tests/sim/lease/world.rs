@@ -11,14 +11,10 @@ use vipd::core::event::{Action, Event, Inheritance, Secrets};
 use vipd::types::{Instant, VoterIx};
 use vipd::wire::peer::Message;
 
-use super::host::{Arrival, Clock, Daemon, Host, Kept, Session, Witness, link};
+use super::host::{Arrival, Clock, Daemon, Host, Kept, Witness, link};
 use super::oracle::Oracle;
 use super::plan::{MS, Mutant, RHO, Random, Real, Shape, US, nanos, own};
 
-/// How often a daemon greets whom it has no session with.
-const GREET: Real = 40 * MS;
-/// A session that nothing is heard in for so long is agreed on anew.
-const LOST: Real = 400 * MS;
 /// Hosts, clones included.
 const MOST: usize = 8;
 
@@ -83,7 +79,7 @@ pub(crate) struct World {
     pub(crate) random: Random,
     pub(crate) now: Real,
     pub(crate) hosts: Vec<Host>,
-    names: Vec<String>,
+    pub(crate) names: Vec<String>,
     pub(crate) files: Vec<File>,
     pub(crate) net: Net,
     /// How often of a hundred times the kernel fails.
@@ -94,7 +90,7 @@ pub(crate) struct World {
     /// Whoever stops is started again.
     pub(crate) is_calm: bool,
     pending: BinaryHeap<Reverse<Item>>,
-    sequence: u64,
+    pub(crate) sequence: u64,
 }
 
 impl World {
@@ -173,11 +169,11 @@ impl World {
         self.files.iter().rev().find(|f| Arc::ptr_eq(&f.config, config))
     }
 
-    fn voter_of(&self, host: usize, ix: VoterIx) -> Option<usize> {
+    pub(crate) fn voter_of(&self, host: usize, ix: VoterIx) -> Option<usize> {
         self.file_of(host)?.voters.get(ix.index()).copied()
     }
 
-    fn ix_of(&self, host: usize, voter: usize) -> Option<VoterIx> {
+    pub(crate) fn ix_of(&self, host: usize, voter: usize) -> Option<VoterIx> {
         let place = self.file_of(host)?.voters.iter().position(|v| *v == voter)?;
         Some(VoterIx(u8::try_from(place).unwrap()))
     }
@@ -315,17 +311,8 @@ impl World {
                 self.heard(host, from, life, to_life, message);
             }
             Arrival::Greet => self.greet(host),
-            Arrival::Hello { from, life } => {
-                let (own, to_life) = (self.hosts[host].life, life);
-                self.send(host, from, &Arrival::Echo { from: host, life: own, to_life });
-            }
-            Arrival::Echo { from, life, to_life } if to_life == self.hosts[host].life => {
-                let own = self.hosts[host].life;
-                self.send(host, from, &Arrival::Confirm { from: host, life: own, to_life: life });
-                self.session(host, from, life);
-            }
-            Arrival::Confirm { from, life, to_life } if to_life == self.hosts[host].life => {
-                self.session(host, from, life);
+            Arrival::Hello { .. } | Arrival::Echo { .. } | Arrival::Confirm { .. } => {
+                self.greeted(host, &what);
             }
             Arrival::Advert { meta, bytes } => {
                 let ifindex = super::host::ETH0;
@@ -333,7 +320,8 @@ impl World {
             }
             Arrival::Address(a) => self.step(host, Event::Address(a)),
             Arrival::AddressGone(a) => self.step(host, Event::AddressGone(a)),
-            Arrival::Link(l) => self.step(host, Event::Link(l)),
+            // What there is now: netlink never tells the past after the present.
+            Arrival::Link => self.step(host, Event::Link(link(host, self.hosts[host].carrier))),
             Arrival::Done(task, result) => self.step(host, Event::Done(task, result)),
             Arrival::Proxy(group, event) => self.step(host, Event::Proxy(group, event)),
             Arrival::Gate(gate) => self.step(host, Event::Gate(gate)),
@@ -342,11 +330,7 @@ impl World {
             Arrival::Reload(file) => self.reload(host, file),
             Arrival::Leave => self.step(host, Event::Leave),
             Arrival::Stop => self.step(host, Event::Stop),
-            Arrival::Echo { .. }
-            | Arrival::Confirm { .. }
-            | Arrival::Effect(_)
-            | Arrival::Start
-            | Arrival::PowerOn => {}
+            Arrival::Effect(_) | Arrival::Start | Arrival::PowerOn => {}
         }
     }
 
@@ -373,41 +357,6 @@ impl World {
         if let Some(ix) = self.ix_of(host, voter) {
             self.step(host, Event::Peer(ix, message));
         }
-    }
-
-    /// A session with another run of a voter was agreed on.
-    fn session(&mut self, host: usize, from: usize, life: u32) {
-        let (now, voter) = (self.now, self.hosts[from].voter);
-        if voter == self.hosts[host].voter {
-            return;
-        }
-        let was = self.hosts[host].sessions[voter];
-        self.hosts[host].sessions[voter] = Some(Session { host: from, life, heard: now });
-        if was.is_some_and(|s| (s.host, s.life) == (from, life)) {
-            return;
-        }
-        let Some(ix) = self.ix_of(host, voter) else { return };
-        if was.is_some_and(|s| s.host != from && now < s.heard + LOST) {
-            self.step(host, Event::PeerTwin(ix));
-        }
-        self.step(host, Event::PeerUp(ix));
-    }
-
-    fn greet(&mut self, host: usize) {
-        for voter in 0..self.names.len() {
-            let lost = self.hosts[host].sessions[voter].is_none_or(|s| self.now > s.heard + LOST);
-            if voter == self.hosts[host].voter || !lost || self.ix_of(host, voter).is_none() {
-                continue;
-            }
-            let life = self.hosts[host].life;
-            for to in 0..self.hosts.len() {
-                if self.hosts[to].voter == voter {
-                    self.send(host, to, &Arrival::Hello { from: host, life });
-                }
-            }
-        }
-        let pause = GREET + self.random.draw(GREET);
-        self.later(host, pause, Arrival::Greet);
     }
 
     // ---- the network ----
@@ -481,8 +430,14 @@ impl World {
         self.carry_out(host, out, false);
     }
 
+    /// Whether the host is none of the cluster's any more.
+    pub(crate) fn is_out(&self, host: usize) -> bool {
+        let this = &self.hosts[host];
+        this.clone || this.member(&self.files[self.latest()].config).is_none()
+    }
+
     pub(crate) fn power_on(&mut self, host: usize) {
-        if self.hosts[host].powered {
+        if self.hosts[host].powered || (self.is_calm && self.is_out(host)) {
             return;
         }
         let rates = match self.mutant {
