@@ -197,7 +197,7 @@ impl Rig {
                     self.addresses.remove(&spec.ip);
                     echo = Some((false, spec.clone()));
                 }
-                Task::OpenPort(_) | Task::ClosePort(_) => {}
+                Task::OpenPort(_) | Task::ClosePort(_) | Task::Disconnect { .. } => {}
             }
         }
         self.step(Event::Done(task, result));
