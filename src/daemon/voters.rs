@@ -95,6 +95,7 @@ impl Voters {
         if let (Some(name), Some(ballots)) = (self.groups.get(usize::from(place)), ballots) {
             // A group without a record is one that a later run finds nothing about: forgotten.
             let _ = ballots.write(name, vote);
+            ballots.vouch();
         }
     }
 

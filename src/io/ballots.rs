@@ -2,7 +2,8 @@
 //!
 //! A store to mapped memory neither waits nor fails, and the kernel keeps it when the process is
 //! killed. A record that was cut short by that has a wrong sum: then everything counts as
-//! forgotten, and the voter is quiet for as long as a vote could last.
+//! forgotten, and the voter is quiet for as long as a vote could last. The same if it was killed
+//! while it was quiet: a new file means something only from the first vote on.
 
 #![allow(unsafe_code, reason = "a shared mapping")]
 
@@ -55,7 +56,7 @@ impl Ballots {
     ) -> io::Result<(Self, Option<BTreeMap<String, Vote>>)> {
         let known = std::fs::read(path).ok().and_then(|bytes| read(&bytes, boot));
         let names: BTreeMap<u128, &str> = groups.map(|name| (key(name), name)).collect();
-        let mut image = Vec::from(*MAGIC);
+        let mut image = Vec::from(if known.is_some() { *MAGIC } else { [0; MAGIC.len()] });
         image.extend(boot.to_be_bytes());
         let mut places = BTreeMap::new();
         // What an earlier file had and this one has not is kept: it may come back.
@@ -85,6 +86,14 @@ impl Ballots {
     /// The kernel's; the votes would be those of the file before, hence forgotten if that is old.
     pub fn publish(&self) -> io::Result<()> {
         std::fs::rename(&self.paths.0, &self.paths.1)
+    }
+
+    /// From now on nothing is forgotten of what was written: the first vote after a silence.
+    pub fn vouch(&mut self) {
+        // SAFETY: the mapping begins with the magic, and nobody else writes to it.
+        unsafe {
+            std::ptr::copy_nonoverlapping(MAGIC.as_ptr(), self.memory.as_ptr(), MAGIC.len());
+        }
     }
 
     /// Writes down a vote; says whether there is room for that group.
@@ -211,6 +220,11 @@ mod tests {
         assert_eq!(before, None);
         assert!(ballots.write("a", &vote(7)));
         assert!(!ballots.write("c", &vote(7)), "no room was made for it");
+        // Killed while it was quiet: there may be votes of a run before that it knows nothing of.
+        assert_eq!(open(1, &["a", "b"]).1, None);
+        let (mut ballots, _) = open(1, &["a", "b"]);
+        assert!(ballots.write("a", &vote(7)));
+        ballots.vouch();
 
         // Not dropped: killed.
         std::mem::forget(ballots);
@@ -228,7 +242,9 @@ mod tests {
         let mut bytes = std::fs::read(&path).unwrap();
         bytes[HEAD + 20] ^= 1;
         std::fs::write(&path, &bytes).unwrap();
-        assert_eq!(open(1, &["a"]).1, None, "one broken record");
+        let (mut ballots, before) = open(1, &["a"]);
+        assert_eq!(before, None, "one broken record");
+        ballots.vouch();
         assert!(open(1, &["a"]).1.is_some());
         assert_eq!(open(2, &["a"]).1, None, "another boot");
         std::fs::remove_dir_all(&dir).unwrap();
