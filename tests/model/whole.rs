@@ -299,10 +299,15 @@ impl Scene {
         let (old, new) = (&self.files[host.file], &self.files[file]);
         let setup = self.setup(ix, file);
         let kept = (0..).zip(&old.groups).filter_map(|(was, name)| Some((was, new.place(*name)?)));
+        let kept: BTreeMap<u16, u16> = kept.collect();
+        let kept_places: BTreeSet<u16> = kept.values().copied().collect();
+        let blind = self.is(Mutant::SettleAtOnce)
+            || self.is(Mutant::GuardLate)
+            || self.is(Mutant::NotConfirmed);
         let change = Transition {
-            kept: kept.collect(),
+            kept,
             // A gate that is shut on the way hides what these two do wrong.
-            grown: if self.is(Mutant::SettleAtOnce) || self.is(Mutant::GuardLate) {
+            grown: if blind {
                 BTreeSet::new()
             } else {
                 new.place(new.x).filter(|_| old.x != new.x).into_iter().collect()
@@ -311,6 +316,12 @@ impl Scene {
             voters: old.voters != new.voters,
         };
         host.lease.switch(now, &setup, &change, out);
+        // A group that is new here is quiet, which hides what these do wrong.
+        if blind {
+            for place in (0..).take(new.groups.len()).filter(|p| !kept_places.contains(p)) {
+                host.lease.add(place, Vote::default(), None);
+            }
+        }
         host.file = file;
         // A group that lost one address goes on with its others.
         host.active.retain(|name| new.groups.contains(name));

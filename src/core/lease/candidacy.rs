@@ -5,7 +5,7 @@ use crate::types::{Instant, VoterIx};
 use crate::wire::peer::{Denial, Entry, News};
 
 use super::super::event::Action;
-use super::{Ask, Lease, remember};
+use super::{Ask, Lease, Seat, remember};
 
 impl Lease {
     /// Asks every voter.
@@ -38,14 +38,18 @@ impl Lease {
         }
     }
 
-    /// Asks `to` what was asked while it could not be reached. The heir of an open gate has asked
+    /// Asks again for what is held, as somebody came into reach. The heir of an open gate has asked
     /// before it had a session with anybody, and may not live to its next renewal.
-    pub(super) fn repeat_asks(&self, to: VoterIx, out: &mut Vec<Action>) {
-        let Some(gate) = self.gate.filter(|_| to != self.me) else { return };
-        for (group, seat) in self.seats.iter().filter(|(_, seat)| seat.holder.is_asking()) {
-            let epoch = seat.raised.map_or(seat.epoch, |(_, epoch)| epoch);
-            let news = News::Request { gate, round: seat.holder.last_round(), epoch };
-            out.push(Action::Tell { to, entry: Entry { group: *group, news } });
+    pub(super) fn ask_again_in_reach(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let majority = self.majority();
+        let unheard = |seat: &Seat| {
+            let kept = seat.stand.keeps && !seat.stand.frozen;
+            kept && seat.holder.holds(now).is_some() && seat.holder.votes().count() < majority
+        };
+        let groups: Vec<_> =
+            self.seats.iter().filter(|(_, seat)| unheard(seat)).map(|(group, _)| *group).collect();
+        for group in groups {
+            self.ask(now, group, out);
         }
     }
 

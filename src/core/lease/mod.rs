@@ -301,7 +301,7 @@ impl Lease {
         if let Some(elector) = self.electors.get_mut(from.index()) {
             elector.renewed(now);
             self.report_to(now, from, out);
-            self.repeat_asks(from, out);
+            self.ask_again_in_reach(now, out);
         }
     }
 
