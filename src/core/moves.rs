@@ -64,9 +64,9 @@ impl Node {
             }
             let port = group.port.and_then(|ix| self.links.port(ix));
             let source = port.and_then(|p| Some((p.index, p.source(Family::of(gap.ip()))?)));
-            if let Some((ifindex, source)) = source
-                && gap.ask(now)
-            {
+            // Also where it cannot be asked: the next time is later in any case.
+            let due = gap.ask(now);
+            if let Some((ifindex, source)) = source.filter(|_| due) {
                 out.push(Action::Probe { ifindex, source, target: gap.ip(), mac: None });
             }
         }

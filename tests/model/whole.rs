@@ -303,7 +303,8 @@ impl Scene {
         let kept_places: BTreeSet<u16> = kept.values().copied().collect();
         let blind = self.is(Mutant::SettleAtOnce)
             || self.is(Mutant::GuardLate)
-            || self.is(Mutant::NotConfirmed);
+            || self.is(Mutant::NotConfirmed)
+            || self.is(Mutant::InheritMoved);
         let change = Transition {
             kept,
             // A gate that is shut on the way hides what these two do wrong.

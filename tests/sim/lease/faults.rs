@@ -348,8 +348,9 @@ impl World {
                 .broke(format!("I14: not every group is held {} s after calm", limit / MS / 1000));
         }
         self.oracle.slowest = self.oracle.slowest.max(self.now - since);
-        // Who is better takes over, addresses settle.
-        self.run(2 * longest + 1200 * MS);
+        // Who was last heard before the calm agrees on a session within two seconds; who is better
+        // takes over, addresses settle.
+        self.run(2 * longest + 3200 * MS);
         let opened = self.oracle.opened;
         let before: Vec<_> = (0..4).map(|g| self.holders(g)).collect();
         self.run(600 * MS);
