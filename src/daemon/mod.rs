@@ -167,11 +167,9 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
     let record = Record::open(&options.state_dir)
         .map_err(|source| StartError::State { path: options.state_dir.clone(), source })?;
     let confirmed = record.read();
-    if confirmed.digest.is_some_and(|d| d != loaded.config.digest()) {
-        record
-            .doubt()
-            .map_err(|source| StartError::State { path: options.state_dir.clone(), source })?;
-    }
+    record
+        .doubt_unless(loaded.config.digest())
+        .map_err(|source| StartError::State { path: options.state_dir.clone(), source })?;
     let orphans = instance.remember(&loaded.config);
     let mut start = inherit(options, loaded, orphans, confirmed)?;
     let gate = start.inheritance.gate;

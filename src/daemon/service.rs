@@ -345,10 +345,8 @@ impl Service {
         let loaded = load(&self.options).map_err(|e| ReloadError::Refused(e.to_string()))?;
         let Loaded { config, secrets, keys, text, warnings, .. } = loaded;
         self.instance.remember(&config);
-        if self.record.read().digest.is_some_and(|d| d != config.digest()) {
-            let doubt = self.record.doubt();
-            doubt.map_err(|e| ReloadError::Refused(format!("the state directory: {e}")))?;
-        }
+        let doubt = self.record.doubt_unless(config.digest());
+        doubt.map_err(|e| ReloadError::Refused(format!("the state directory: {e}")))?;
         let ballots = self.ballots(&config);
         self.commands.store(has_commands(&config), Ordering::Relaxed);
         let fresh = Box::new(Fresh { config, secrets, keys, ballots, text });

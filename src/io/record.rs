@@ -72,6 +72,14 @@ impl Record {
         }
     }
 
+    /// [`doubt`](Self::doubt), unless `digest` is the configuration last confirmed.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn doubt_unless(&self, digest: Digest) -> io::Result<()> {
+        if self.read().digest == Some(digest) { Ok(()) } else { self.doubt() }
+    }
+
     /// Writes down that every voter was seen with `digest`, in which a vote lasts for `vote`; it is
     /// on the disk when this returns.
     ///

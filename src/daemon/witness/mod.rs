@@ -218,9 +218,8 @@ fn open_booth(
     let Loaded { config, me, keys, .. } = loaded;
     let path = options.state_dir.join(cluster);
     let confirmed = record.read();
-    if confirmed.digest.is_some_and(|d| d != config.digest()) {
-        record.doubt().map_err(|source| StartError::State { path, source })?;
-    }
+    let doubt = record.doubt_unless(config.digest());
+    doubt.map_err(|source| StartError::State { path, source })?;
     let mut before = Before { votes: None, confirmed };
     let mut kept = None;
     match open_ballots(&options.runtime_dir, boot, &config) {

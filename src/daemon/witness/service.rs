@@ -182,10 +182,8 @@ impl Service {
 
     fn fresh(&self, loaded: Loaded) -> Result<Fresh, ReloadError> {
         let Loaded { config, me, keys, .. } = loaded;
-        if let Some(record) = self.records.get(&config.cluster)
-            && record.read().digest.is_some_and(|d| d != config.digest())
-        {
-            let doubt = record.doubt();
+        if let Some(record) = self.records.get(&config.cluster) {
+            let doubt = record.doubt_unless(config.digest());
             doubt.map_err(|e| ReloadError::Refused(format!("the state directory: {e}")))?;
         }
         let ballots = match open_ballots(&self.options.runtime_dir, self.boot, &config) {
