@@ -331,7 +331,10 @@ impl Bed {
             Fault::PowerLoss => self.hosts[0].power_loss().map(drop)?,
             Fault::Stop => self.daemon(0)?.term()?,
             Fault::Restart => {
-                self.daemon(0)?.kill()?;
+                if let Some(mut killed) = self.daemons[0].take() {
+                    killed.kill()?;
+                    killed.wait(10 * SECOND)?;
+                }
                 self.start_daemon(0)?;
             }
             Fault::Deleted => self.hosts[0].ip(&format!("addr del {}/22 dev eth0\n", vip(1)))?,
