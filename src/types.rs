@@ -397,6 +397,12 @@ impl Voters {
         if voter.0 < 32 { Self(self.0 | 1 << voter.0) } else { self }
     }
 
+    /// The set without `voter`.
+    #[must_use]
+    pub const fn without(self, voter: VoterIx) -> Self {
+        if voter.0 < 32 { Self(self.0 & !(1 << voter.0)) } else { self }
+    }
+
     /// How many there are.
     pub const fn count(self) -> usize {
         self.0.count_ones() as usize

@@ -10,7 +10,7 @@ use super::{Ask, Lease, Seat, remember};
 impl Lease {
     /// Asks every voter.
     pub(super) fn ask(&mut self, now: Instant, group: u16, out: &mut Vec<Action>) {
-        let (Some(gate), majority) = (self.gate, self.majority()) else { return };
+        let Some(gate) = self.gate else { return };
         let Some(seat) = self.seats.get_mut(&group) else { return };
         let again = seat.holder.is_open() || seat.holder.is_asking();
         if !again {
@@ -33,7 +33,7 @@ impl Lease {
             None => self.vote(now, group, &own, out).unwrap_or(Ok(())),
         };
         match answer {
-            Ok(()) => self.count(now, group, self.me, round, majority, out),
+            Ok(()) => self.count(now, group, self.me, round, out),
             Err(why) => self.denied(now, group, self.me, round, why, out),
         }
     }
@@ -61,8 +61,8 @@ impl Lease {
         round: u64,
         out: &mut Vec<Action>,
     ) {
-        let majority = self.majority();
-        self.count(now, group, from, round, majority, out);
+        self.proofs.peer_votes(from);
+        self.count(now, group, from, round, out);
     }
 
     /// Counts a vote; with a majority of them the gate opens, or stays open for longer.
@@ -72,9 +72,9 @@ impl Lease {
         group: u16,
         from: VoterIx,
         round: u64,
-        majority: usize,
         out: &mut Vec<Action>,
     ) {
+        let (majority, proxies) = (self.needed(group), self.proxies(group));
         let Some(seat) = self.seats.get_mut(&group) else { return };
         // A gate whose time has passed is not opened again: it is shut first, and all that was
         // asked for it is void.
@@ -82,7 +82,7 @@ impl Lease {
             return;
         }
         let was_open = seat.holder.is_open();
-        if let Some(until) = seat.holder.granted(now, from, round, majority) {
+        if let Some(until) = seat.holder.granted(now, from, round, majority, proxies) {
             out.push(Action::Gate { group, until: Some(until) });
             seat.won |= !was_open;
             if let Some((_, epoch)) = seat.raised.filter(|(first, _)| round >= *first) {
@@ -100,7 +100,8 @@ impl Lease {
         why: Denial,
         out: &mut Vec<Action>,
     ) {
-        let (voters, majority) = (self.electors.len(), self.majority());
+        let majority = self.needed(group).saturating_sub(self.proxies(group).count());
+        let voters = self.electors.len() - self.proxies(group).count();
         let soon = self.terms.renew;
         let Some(seat) = self.seats.get_mut(&group) else { return };
         if round != seat.holder.last_round() || !seat.holder.is_asking() {

@@ -89,19 +89,20 @@ impl Holder {
         self.last
     }
 
-    /// A vote came for `round`; `majority` are needed. Returns until when the gate may be open, if
-    /// that is news.
+    /// A vote came for `round`; `majority` are needed, those of `proxies` count unasked. Returns
+    /// until when the gate may be open, if that is news.
     pub fn granted(
         &mut self,
         now: Instant,
         from: VoterIx,
         round: u64,
         majority: usize,
+        proxies: Voters,
     ) -> Option<Instant> {
         let ix = self.rounds.iter().position(|r| r.number == round)?;
         let round = &mut self.rounds[ix];
         round.votes = round.votes.with(from);
-        if round.votes.count() < majority {
+        if Voters(round.votes.0 | proxies.0).count() < majority {
             return None;
         }
         let until = round.sent + round.term;
@@ -124,6 +125,20 @@ impl Holder {
         self.last
     }
 
+    /// As [`drop_all`](Self::drop_all), also for what an earlier run of this daemon asked for.
+    pub fn void(&mut self, now: Instant) -> u64 {
+        self.last = now.nanos().max(self.last);
+        self.drop_all()
+    }
+
+    /// A voter was started anew: what it granted before is not counted any more, as it may have
+    /// forgotten it.
+    pub fn forget(&mut self, voter: VoterIx) {
+        for round in &mut self.rounds {
+            round.votes = round.votes.without(voter);
+        }
+    }
+
     /// Forgets what was asked under other terms, and holds no longer than `limit`; for a change of
     /// the configuration.
     pub fn limit(&mut self, limit: Instant) {
@@ -137,6 +152,7 @@ mod tests {
     use super::*;
 
     const TERM: Duration = Duration::from_millis(220);
+    const NONE: Voters = Voters::NONE;
 
     fn at(ms: u64) -> Instant {
         Instant::from_nanos(ms * 1_000_000)
@@ -146,10 +162,10 @@ mod tests {
     fn the_term_counts_from_the_request() {
         let mut holder = Holder::default();
         let round = holder.ask(at(100), TERM);
-        assert_eq!(holder.granted(at(105), VoterIx(0), round, 2), None);
-        assert_eq!(holder.granted(at(106), VoterIx(0), round, 2), None, "one voter, one vote");
-        assert_eq!(holder.granted(at(110), VoterIx(1), round, 2), Some(at(320)));
-        assert_eq!(holder.granted(at(111), VoterIx(2), round, 2), None, "no news");
+        assert_eq!(holder.granted(at(105), VoterIx(0), round, 2, NONE), None);
+        assert_eq!(holder.granted(at(106), VoterIx(0), round, 2, NONE), None, "one voter, one vote");
+        assert_eq!(holder.granted(at(110), VoterIx(1), round, 2, NONE), Some(at(320)));
+        assert_eq!(holder.granted(at(111), VoterIx(2), round, 2, NONE), None, "no news");
         assert_eq!(holder.holds(at(319)), Some(at(320)));
         assert_eq!(holder.holds(at(320)), None);
     }
@@ -159,20 +175,20 @@ mod tests {
         let mut holder = Holder::default();
         let first = holder.ask(at(100), TERM);
         let second = holder.ask(at(150), TERM);
-        assert_eq!(holder.granted(at(160), VoterIx(0), first, 2), None);
-        assert_eq!(holder.granted(at(161), VoterIx(1), first, 2), Some(at(320)));
-        assert_eq!(holder.granted(at(210), VoterIx(0), second, 2), None);
-        assert_eq!(holder.granted(at(211), VoterIx(2), second, 2), Some(at(370)));
-        assert_eq!(holder.granted(at(212), VoterIx(2), first, 2), None);
+        assert_eq!(holder.granted(at(160), VoterIx(0), first, 2, NONE), None);
+        assert_eq!(holder.granted(at(161), VoterIx(1), first, 2, NONE), Some(at(320)));
+        assert_eq!(holder.granted(at(210), VoterIx(0), second, 2, NONE), None);
+        assert_eq!(holder.granted(at(211), VoterIx(2), second, 2, NONE), Some(at(370)));
+        assert_eq!(holder.granted(at(212), VoterIx(2), first, 2, NONE), None);
     }
 
     #[test]
     fn nothing_asked_before_the_gate_was_shut_opens_it_again() {
         let mut holder = Holder::default();
         let round = holder.ask(at(100), TERM);
-        holder.granted(at(101), VoterIx(0), round, 2);
+        holder.granted(at(101), VoterIx(0), round, 2, NONE);
         assert_eq!(holder.drop_all(), round);
-        assert_eq!(holder.granted(at(102), VoterIx(1), round, 2), None);
+        assert_eq!(holder.granted(at(102), VoterIx(1), round, 2, NONE), None);
         assert_eq!(holder.holds(at(102)), None);
         assert!(holder.ask(at(100), TERM) > round, "numbers rise, even at the same moment");
     }
@@ -181,7 +197,7 @@ mod tests {
     fn a_majority_that_comes_too_late_is_none() {
         let mut holder = Holder::default();
         let round = holder.ask(at(100), TERM);
-        holder.granted(at(101), VoterIx(0), round, 2);
-        assert_eq!(holder.granted(at(320), VoterIx(1), round, 2), None);
+        holder.granted(at(101), VoterIx(0), round, 2, NONE);
+        assert_eq!(holder.granted(at(320), VoterIx(1), round, 2, NONE), None);
     }
 }

@@ -7,6 +7,7 @@
 //! | `seat` | when this node asks, and for whom it gives way: order and speed, not safety |
 //! | `agreement` | which configuration votes are about, and when it changes |
 //! | `reports` | what voters tell each other of themselves |
+//! | `doubts` | what a strict vote needs to have proven, and what a proof ends |
 //! | `candidacy` | asking every voter, counting, giving back |
 //! | `electorate` | which voters are heard, and with which configuration |
 //!
@@ -23,22 +24,25 @@
 
 mod agreement;
 mod candidacy;
+mod doubts;
 mod electorate;
 mod holder;
 mod reports;
 mod seat;
 mod voter;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::config;
-use crate::types::{Digest, GateId, Instant, Priority, VoterIx, Voters};
+use crate::types::{Digest, GateId, Incarnation, Instant, Priority, VoterIx, Voters};
 use crate::wire::peer::{Denial, Entry, Head, Message, News};
 
 use super::event::Action;
+use doubts::Proofs;
 
 pub use agreement::Transition;
+pub use doubts::{FENCE_SEATS, Suspect};
 pub use electorate::Elector;
 pub use holder::Holder;
 pub use seat::{Seat, Stand, Verdict, Yielding};
@@ -63,6 +67,14 @@ pub struct Setup {
     pub quiet: Option<Duration>,
     /// The configuration that everybody was last seen with.
     pub confirmed: Option<Digest>,
+    /// How many of the voters can hold: the nodes, which come first.
+    pub nodes: usize,
+    /// The groups whose votes need proof.
+    pub strict: BTreeSet<u16>,
+    /// The nodes that can be fenced: each has a seat for who may do that.
+    pub fences: BTreeSet<u16>,
+    /// Names this run.
+    pub run: Incarnation,
 }
 
 /// What a voter must not forget of a group.
@@ -74,6 +86,8 @@ pub struct Vote {
     pub grant: Option<Grant>,
     /// The highest tenure voted for, and by which gate.
     pub epoch: (u64, GateId),
+    /// Who may have a vote that was forgotten before.
+    pub doubted: Voters,
 }
 
 /// Everything one voter knows and decides about who may hold.
@@ -97,6 +111,12 @@ pub struct Lease {
     seats: BTreeMap<u16, Seat>,
     /// When everybody is told how this node stands.
     beat_at: Instant,
+    nodes: usize,
+    strict: BTreeSet<u16>,
+    run: Incarnation,
+    /// Voters that have been heard since the start.
+    met: Voters,
+    proofs: Proofs,
 }
 
 impl Lease {
@@ -117,13 +137,24 @@ impl Lease {
             electors: vec![Elector::default(); setup.voters],
             seats: BTreeMap::new(),
             beat_at: now,
+            nodes: setup.nodes,
+            strict: setup.strict.clone(),
+            run: setup.run,
+            met: Voters::NONE.with(setup.me),
+            proofs: Proofs::default(),
         }
     }
 
-    /// Adds the group at place `group` of the configuration, with what was remembered of it.
-    /// `open` is until when its gate is open already, for the heir of one that was.
-    pub fn add(&mut self, group: u16, vote: Vote, open: Option<Instant>) {
-        let voter = Voter::remembering(vote.grant, vote.epoch);
+    /// Adds the group at place `group` of the configuration, with what was remembered of it, or
+    /// `None` if that may have been forgotten. `open` is until when its gate is open already, for
+    /// the heir of one that was.
+    pub fn add(&mut self, group: u16, vote: Option<Vote>, open: Option<Instant>) {
+        let doubted = vote.map_or(self.other_nodes(), |v| v.doubted);
+        let vote = vote.unwrap_or_default();
+        let mut voter = Voter::remembering(vote.grant, vote.epoch);
+        if self.strict.contains(&group) {
+            voter = voter.strict(doubted, GateId(self.run.0));
+        }
         let holder = open.map_or_else(Holder::default, Holder::inheriting);
         self.seats.insert(group, Seat::new(voter, holder));
     }
@@ -159,7 +190,7 @@ impl Lease {
     /// This voter's vote about a group.
     pub fn vote_of(&self, group: u16) -> Option<Vote> {
         let voter = &self.seats.get(&group)?.voter;
-        Some(Vote { grant: voter.last(), epoch: voter.epoch() })
+        Some(Vote { grant: voter.last(), epoch: voter.epoch(), doubted: voter.doubted() })
     }
 
     /// The group's seat.
@@ -300,6 +331,9 @@ impl Lease {
     pub fn up(&mut self, now: Instant, from: VoterIx, out: &mut Vec<Action>) {
         if let Some(elector) = self.electors.get_mut(from.index()) {
             elector.renewed(now);
+            for seat in self.seats.values_mut() {
+                seat.holder.forget(from);
+            }
             self.report_to(now, from, out);
             self.ask_again_in_reach(now, out);
         }
@@ -318,9 +352,13 @@ impl Lease {
             return;
         };
         let fresh = elector.hear(now, message.head);
+        self.met = self.met.with(from);
         // Places are those of the file that the sender had then.
         let same = message.head.active == self.digest;
         self.settle(now, out);
+        if same && fresh {
+            self.returned(now, from, out);
+        }
         for Entry { group, news } in &message.entries {
             match news {
                 News::Request { gate, round, epoch } if same => {
@@ -350,8 +388,12 @@ impl Lease {
                     }
                     seat.freed(now);
                 }
+                News::Fenced { node, mark } => {
+                    self.fenced(now, *group, *node, *mark, out);
+                }
                 News::Report(report) if fresh => {
                     self.electors[from.index()].report(now, *group, *report);
+                    self.weigh(now, *group, from, report, out);
                     if let Some(seat) = self.seats.get_mut(group)
                         && !seat.holder.is_open()
                     {
@@ -458,6 +500,7 @@ impl Lease {
     /// Lets time pass, apart from the groups.
     pub fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.settle(now, out);
+        self.give_back(now, out);
         if now >= self.beat_at {
             self.beat_at = now + self.beat();
             for to in self.others() {
@@ -573,5 +616,6 @@ impl Lease {
 }
 
 fn remember(group: u16, voter: &Voter) -> Action {
-    Action::Remember { group, vote: Vote { grant: voter.last(), epoch: voter.epoch() } }
+    let vote = Vote { grant: voter.last(), epoch: voter.epoch(), doubted: voter.doubted() };
+    Action::Remember { group, vote }
 }

@@ -21,13 +21,15 @@ impl Lease {
             epoch: seat.voter.epoch().0,
             vote: seat.voter.grant(now).map(|g| (g.to, g.until.since(now))),
             gap: seat.stand.gap,
+            doubt: seat.voter.doubt(now),
+            stuck: seat.stand.stuck,
         })
     }
 
     /// Tells everybody at once when something changed that they act upon.
     pub(super) fn report_change(&mut self, now: Instant, group: u16, out: &mut Vec<Action>) {
         let Some(report) = self.report(now, group) else { return };
-        let gist = |r: &Report| (r.priority, r.wants, r.holds.is_zero(), r.gap);
+        let gist = |r: &Report| (r.priority, r.wants, r.holds.is_zero(), r.gap, r.doubt, r.stuck);
         let Some(seat) = self.seats.get_mut(&group) else { return };
         if seat.reported.as_ref().map(gist) == Some(gist(&report)) {
             return;

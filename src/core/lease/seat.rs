@@ -38,6 +38,8 @@ pub struct Stand {
     pub preempts_after: Option<Duration>,
     /// How long nobody answered when it took the group over, as it saw it.
     pub gap: Option<Duration>,
+    /// Whether it cannot give up what it must.
+    pub stuck: bool,
 }
 
 impl Stand {
@@ -49,6 +51,7 @@ impl Stand {
         priority: Priority::LEAST,
         preempts_after: None,
         gap: None,
+        stuck: false,
     };
 }
 
@@ -248,7 +251,11 @@ impl Seat {
                 self.highest = self.highest.max(highest);
                 Duration::ZERO
             }
-            Denial::Unsettled | Denial::Config | Denial::OneWay | Denial::Clock => Duration::MAX,
+            Denial::Unsettled
+            | Denial::Config
+            | Denial::OneWay
+            | Denial::Clock
+            | Denial::Doubt { .. } => Duration::MAX,
             Denial::Reserved { .. } => RESERVED,
         };
         self.denials.push((from, left));

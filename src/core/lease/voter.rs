@@ -3,14 +3,23 @@
 //! The rules are those of Gray and Cheriton's leases (1989) with the server replaced by a majority:
 //! a vote is given to one gate for a term, and to no other before the term is over or the gate has
 //! given it back. No vote is ever overwritten by another's.
+//!
+//! A **strict** vote, for `safety = "lease+fence"`, does not trust the clock of whom it was given:
+//! when its term is over it is in doubt until the gate has given it back, its host was fenced, or
+//! the host is seen with another gate. A voter that may have forgotten a vote doubts every node
+//! until each was heard or fenced.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::types::{GateId, Instant, VoterIx};
-use crate::wire::peer::Denial;
+use crate::types::{GateId, Instant, VoterIx, Voters};
+use crate::wire::peer::{Denial, Doubt};
 
 /// For how long a vote that was given back is kept for the successor that was named.
 pub const RESERVED: Duration = Duration::from_millis(50);
+
+/// Gates of fenced hosts that are remembered: requests of theirs may still be in flight.
+const DEAD: usize = 8;
 
 /// What one voter knows about one group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -22,6 +31,13 @@ pub struct Voter {
     /// The last round that each node was heard to have begun or dropped.
     seen: Vec<(VoterIx, GateId, u64)>,
     reserved: Option<(VoterIx, Instant)>,
+    /// Whether a vote that was not given back outlives its term, in doubt.
+    strict: bool,
+    /// Who may have a vote that was forgotten.
+    doubted: Voters,
+    /// Names the run of this voter that forgot: what is proven about another says nothing.
+    run: GateId,
+    dead: VecDeque<GateId>,
 }
 
 /// A vote that was given.
@@ -54,6 +70,80 @@ impl Voter {
     /// A voter that remembers what an earlier run of it wrote down.
     pub fn remembering(grant: Option<Grant>, epoch: (u64, GateId)) -> Self {
         Self { grant, epoch, ..Self::default() }
+    }
+
+    /// The same for votes that need proof, in a run called `run`; `doubted` are those that may have
+    /// a vote of an earlier one.
+    #[must_use]
+    pub fn strict(self, doubted: Voters, run: GateId) -> Self {
+        Self { strict: true, doubted, run, ..self }
+    }
+
+    /// Whether votes need proof.
+    pub fn is_strict(&self) -> bool {
+        self.strict
+    }
+
+    /// Who may have a vote that was forgotten.
+    pub fn doubted(&self) -> Voters {
+        self.doubted
+    }
+
+    /// What must be proven before this voter can vote for anybody else.
+    pub fn doubt(&self, now: Instant) -> Option<Doubt> {
+        let ended = self.grant.filter(|g| self.strict && now >= g.until);
+        let given = ended.map(|g| Doubt { of: Voters::NONE.with(g.to), mark: g.gate });
+        let forgotten = Doubt { of: self.doubted, mark: self.run };
+        given.or_else(|| Some(forgotten).filter(|d| self.strict && d.of != Voters::NONE))
+    }
+
+    /// The host of `node` was switched off after it was known that `mark` is in doubt. Says whether
+    /// that was news.
+    pub fn proven(&mut self, node: VoterIx, mark: GateId) -> bool {
+        if !self.strict {
+            return false;
+        }
+        let given = self.grant.take_if(|g| g.to == node && g.gate == mark).is_some();
+        if given {
+            self.dead.truncate(DEAD - 1);
+            self.dead.push_front(mark);
+        }
+        let forgotten = mark == self.run && self.doubted.has(node);
+        if forgotten {
+            self.doubted = self.doubted.without(node);
+        }
+        given || forgotten
+    }
+
+    /// `node` is heard, with this gate. It has another one than the vote was given: its host was
+    /// started anew. Says whether that was news.
+    ///
+    /// Only once the vote's term is over: another machine of that name is no proof of anything.
+    pub fn returned(&mut self, now: Instant, node: VoterIx, gate: GateId) -> bool {
+        let over = |g: &mut Grant| g.to == node && g.gate != gate && now >= g.until;
+        self.strict && self.grant.take_if(over).is_some()
+    }
+
+    /// `node` says in this run whether its gate is open; it counts no vote of an earlier run any
+    /// more. Says whether that was news.
+    pub fn accounted(
+        &mut self,
+        node: VoterIx,
+        holds: Option<(GateId, Instant)>,
+    ) -> bool {
+        if !self.strict || !self.doubted.has(node) {
+            return false;
+        }
+        match (holds, self.grant) {
+            (None, _) => {}
+            (Some((gate, until)), None) => {
+                self.grant = Some(Grant { to: node, gate, round: 0, until });
+            }
+            (Some((gate, _)), Some(given)) if given.gate == gate => {}
+            (Some(_), Some(_)) => return false,
+        }
+        self.doubted = self.doubted.without(node);
+        true
     }
 
     /// The vote in force at `now`.
@@ -95,6 +185,12 @@ impl Voter {
         {
             return Some(Err(Denial::Held { by: held.to, left: held.until.since(now) }));
         }
+        if self.dead.contains(&ask.gate) {
+            return None;
+        }
+        if let Some(of) = self.doubt_about(ask) {
+            return Some(Err(Denial::Doubt { of }));
+        }
         if let Some((to, _)) = self.reserved(now)
             && to != ask.from
         {
@@ -110,7 +206,15 @@ impl Voter {
         self.grant = Some(grant);
         self.epoch = (ask.epoch, ask.gate);
         self.reserved = None;
+        self.doubted = Voters::NONE;
         Some(Ok(grant))
+    }
+
+    /// Who else may serve, for all that a strict vote knows; its own term is over.
+    fn doubt_about(&self, ask: &Ask) -> Option<VoterIx> {
+        let given = self.grant.filter(|g| g.gate != ask.gate).map(|g| g.to);
+        let of = given.or_else(|| self.doubted.without(ask.from).iter().next());
+        of.filter(|_| self.strict)
     }
 
     /// A gate says that it is shut and that no round up to `round` will open it. Says whether that
@@ -223,6 +327,64 @@ mod tests {
         let kept = Denial::Reserved { to: VoterIx(3) };
         assert_eq!(voter.vote(at(2), &ask(2, 1), TERM), Some(Err(kept)));
         assert!(voter.vote(at(2), &ask(3, 1), TERM).unwrap().is_ok());
+    }
+
+    fn strict(doubted: Voters) -> Voter {
+        Voter::default().strict(doubted, GateId(1000))
+    }
+
+    fn in_doubt(of: u8) -> Option<Result<Grant, Denial>> {
+        Some(Err(Denial::Doubt { of: VoterIx(of) }))
+    }
+
+    #[test]
+    fn a_strict_vote_is_in_doubt_when_its_term_is_over() {
+        let mut voter = strict(Voters::NONE);
+        assert!(voter.vote(at(0), &ask(1, 1), TERM).unwrap().is_ok());
+        assert_eq!(voter.doubt(at(239)), None);
+        assert_eq!(voter.vote(at(240), &ask(2, 1), TERM), in_doubt(1));
+        assert!(voter.vote(at(241), &ask(1, 2), TERM).unwrap().is_ok(), "the gate itself renews");
+        assert_eq!(voter.vote(at(500), &ask(2, 2), TERM), in_doubt(1));
+        assert!(voter.release(at(501), VoterIx(1), GateId(1), 2, None));
+        assert!(voter.vote(at(502), &ask(2, 3), TERM).unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_fence_ends_the_doubt_about_the_very_gate() {
+        let mut voter = strict(Voters::NONE);
+        assert!(voter.vote(at(0), &ask(1, 1), TERM).unwrap().is_ok());
+        assert!(!voter.proven(VoterIx(1), GateId(9)), "another gate of that host");
+        assert!(!voter.proven(VoterIx(2), GateId(1)), "another host");
+        assert_eq!(voter.vote(at(300), &ask(2, 1), TERM), in_doubt(1));
+        assert!(voter.proven(VoterIx(1), GateId(1)));
+        assert_eq!(voter.vote(at(300), &ask(1, 2), TERM), None, "sent before it was switched off");
+        assert!(voter.vote(at(301), &ask(2, 2), TERM).unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_host_that_was_started_anew_ends_the_doubt_but_not_the_term() {
+        let mut voter = strict(Voters::NONE);
+        assert!(voter.vote(at(0), &ask(1, 1), TERM).unwrap().is_ok());
+        assert!(!voter.returned(at(239), VoterIx(1), GateId(8)), "a twin, for all that is known");
+        assert!(!voter.returned(at(240), VoterIx(1), GateId(1)));
+        assert!(voter.returned(at(240), VoterIx(1), GateId(8)));
+        assert!(voter.vote(at(241), &ask(2, 1), TERM).unwrap().is_ok());
+    }
+
+    #[test]
+    fn who_may_have_a_forgotten_vote_is_heard_or_fenced_first() {
+        let both = Voters::NONE.with(VoterIx(1)).with(VoterIx(2));
+        let mut voter = strict(both);
+        assert_eq!(voter.vote(at(0), &ask(1, 1), TERM), in_doubt(2), "not about itself");
+        assert!(voter.accounted(VoterIx(1), None));
+        assert!(!voter.accounted(VoterIx(1), None), "no news");
+        assert!(voter.vote(at(1), &ask(2, 1), TERM).unwrap().is_ok());
+
+        let mut voter = strict(both);
+        assert!(voter.accounted(VoterIx(1), Some((GateId(1), at(240)))));
+        assert!(!voter.accounted(VoterIx(2), Some((GateId(2), at(240)))), "two cannot hold");
+        assert!(voter.proven(VoterIx(2), GateId(1000)));
+        assert_eq!(voter.vote(at(240), &ask(2, 1), TERM), in_doubt(1));
     }
 
     #[test]

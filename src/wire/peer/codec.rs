@@ -10,11 +10,13 @@
 //! 2 grant     gate 16, round 8
 //! 3 deny      gate 16, round 8, why 1, then by reason
 //!             1 held: voter 1, left 4     2 quiet: left 4     3 unsettled     4 config
-//!             5 one way     6 reserved: voter 1     7 epoch: 8     8 clock
+//!             5 one way     6 reserved: voter 1     7 epoch: 8     8 clock     9 doubt: voter 1
 //! 4 release   gate 16, round 8, voter or nobody 1
-//! 5 report    flags 1 (bit 0: wants, 1: has a priority, 2: has a gap), priority 1, holds 4,
-//!             epoch 8, voter or nobody 1, left 4, gap 4
+//! 5 report    flags 1 (bit 0: wants, 1: has a priority, 2: has a gap, 3: doubts, 4: stuck),
+//!             priority 1, holds 4, epoch 8, voter or nobody 1, left 4, gap 4,
+//!             with a doubt: of 4, mark 16
 //! 6 move      voter 1
+//! 7 fenced    voter 1, mark 16
 //! ```
 //!
 //! Times are microseconds in 4 bytes, at most [`MAX_TIME`]. They are rounded up: what is left of
@@ -22,7 +24,7 @@
 
 use std::time::Duration;
 
-use super::{Denial, Entry, Head, Message, News, Report};
+use super::{Denial, Doubt, Entry, Head, Message, News, Report};
 use crate::types::{Digest, GateId, Instant, Priority, VoterIx, Voters};
 
 /// The longest time there is on the wire, a little over 71 minutes; a longer one becomes this.
@@ -31,7 +33,7 @@ pub const MAX_TIME: Duration = Duration::from_micros(u32::MAX as u64);
 /// Bytes of a head, the number of entries with it.
 pub const HEAD: usize = 47;
 /// Bytes of the longest entry.
-pub const LONGEST_ENTRY: usize = 36;
+pub const LONGEST_ENTRY: usize = 46;
 
 /// Where there could be a voter.
 const NOBODY: u8 = 0xff;
@@ -42,6 +44,7 @@ const DENY: u8 = 3;
 const RELEASE: u8 = 4;
 const REPORT: u8 = 5;
 const MOVE: u8 = 6;
+const FENCED: u8 = 7;
 
 const HELD: u8 = 1;
 const QUIET: u8 = 2;
@@ -51,11 +54,14 @@ const ONE_WAY: u8 = 5;
 const RESERVED: u8 = 6;
 const EPOCH: u8 = 7;
 const CLOCK: u8 = 8;
+const DOUBT: u8 = 9;
 
 const SETTLED: u8 = 1;
 const WANTS: u8 = 1;
 const HAS_PRIORITY: u8 = 2;
 const HAS_GAP: u8 = 4;
+const DOUBTS: u8 = 8;
+const STUCK: u8 = 16;
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -137,6 +143,10 @@ fn put_entry(entry: &Entry, out: &mut Vec<u8>) {
         }
         News::Report(report) => put_report(&report, out),
         News::Move { to } => out.extend([MOVE, to.0]),
+        News::Fenced { node, mark } => {
+            out.extend([FENCED, node.0]);
+            out.extend(mark.0.to_be_bytes());
+        }
     }
 }
 
@@ -165,21 +175,31 @@ fn put_denial(why: Denial, out: &mut Vec<u8>) {
             out.extend(highest.to_be_bytes());
         }
         Denial::Clock => out.push(CLOCK),
+        Denial::Doubt { of } => out.extend([DOUBT, of.0]),
     }
 }
 
 fn put_report(report: &Report, out: &mut Vec<u8>) {
-    let Report { priority, wants, holds, epoch, vote, gap } = *report;
-    let wants = if wants { WANTS } else { 0 };
-    let has_priority = if priority.is_some() { HAS_PRIORITY } else { 0 };
-    let has_gap = if gap.is_some() { HAS_GAP } else { 0 };
-    out.extend([REPORT, wants | has_priority | has_gap]);
+    let Report { priority, wants, holds, epoch, vote, gap, doubt, stuck } = *report;
+    let flags = [
+        (wants, WANTS),
+        (priority.is_some(), HAS_PRIORITY),
+        (gap.is_some(), HAS_GAP),
+        (doubt.is_some(), DOUBTS),
+        (stuck, STUCK),
+    ];
+    out.push(REPORT);
+    out.push(flags.iter().filter(|(is, _)| *is).fold(0, |all, (_, bit)| all | bit));
     out.push(priority.map_or(0, |p| p.0));
     out.extend(micros(holds));
     out.extend(epoch.to_be_bytes());
     out.push(voter_or_nobody(vote.map(|(voter, _)| voter)));
     out.extend(micros(vote.map_or(Duration::ZERO, |(_, left)| left)));
     out.extend(micros(gap.unwrap_or_default()));
+    if let Some(Doubt { of, mark }) = doubt {
+        out.extend(of.0.to_be_bytes());
+        out.extend(mark.0.to_be_bytes());
+    }
 }
 
 fn voter_or_nobody(voter: Option<VoterIx>) -> u8 {
@@ -287,6 +307,7 @@ impl Input<'_> {
             }
             REPORT => News::Report(self.report()?),
             MOVE => News::Move { to: self.voter()? },
+            FENCED => News::Fenced { node: self.voter()?, mark: GateId(self.u128()?) },
             _ => return Err(Malformed::Kind(kind)),
         };
         Ok(Entry { group, news })
@@ -306,12 +327,13 @@ impl Input<'_> {
             RESERVED => Denial::Reserved { to: self.voter()? },
             EPOCH => Denial::Epoch { highest: self.u64()? },
             CLOCK => Denial::Clock,
+            DOUBT => Denial::Doubt { of: self.voter()? },
             other => return Err(Malformed::Denial(other)),
         })
     }
 
     fn report(&mut self) -> Result<Report, Malformed> {
-        let flags = self.flags(WANTS | HAS_PRIORITY | HAS_GAP)?;
+        let flags = self.flags(WANTS | HAS_PRIORITY | HAS_GAP | DOUBTS | STUCK)?;
         let priority = self.u8()?;
         let (holds, epoch) = (self.time()?, self.u64()?);
         let (voter, left) = (self.voter_or_nobody()?, self.time()?);
@@ -323,6 +345,11 @@ impl Input<'_> {
         if denied {
             return Err(Malformed::Denied);
         }
+        let doubt = if flags & DOUBTS == 0 {
+            None
+        } else {
+            Some(Doubt { of: Voters(self.u32()?), mark: GateId(self.u128()?) })
+        };
         Ok(Report {
             priority: has_priority.then_some(Priority(priority)),
             wants: flags & WANTS != 0,
@@ -330,6 +357,8 @@ impl Input<'_> {
             epoch,
             vote: voter.map(|voter| (voter, left)),
             gap: has_gap.then_some(gap),
+            doubt,
+            stuck: flags & STUCK != 0,
         })
     }
 }
@@ -355,6 +384,7 @@ mod tests {
             (voter(), time()).prop_map(|(by, left)| Denial::Held { by, left }),
             time().prop_map(|left| Denial::Quiet { left }),
             voter().prop_map(|to| Denial::Reserved { to }),
+            voter().prop_map(|of| Denial::Doubt { of }),
             any::<u64>().prop_map(|highest| Denial::Epoch { highest }),
             prop::sample::select(vec![
                 Denial::Unsettled,
@@ -368,14 +398,20 @@ mod tests {
     fn report() -> impl Strategy<Value = Report> {
         let vote = prop::option::of((voter(), time()));
         let priority = prop::option::of(any::<u8>().prop_map(Priority));
-        (priority, any::<bool>(), time(), any::<u64>(), vote, prop::option::of(time())).prop_map(
-            |(priority, wants, holds, epoch, vote, gap)| Report {
+        let doubt = (any::<u32>(), any::<u128>())
+            .prop_map(|(of, mark)| Doubt { of: Voters(of), mark: GateId(mark) });
+        let flags = (any::<bool>(), any::<bool>());
+        let rest = (prop::option::of(time()), prop::option::of(doubt));
+        (priority, flags, time(), any::<u64>(), vote, rest).prop_map(
+            |(priority, (wants, stuck), holds, epoch, vote, (gap, doubt))| Report {
                 priority,
                 wants,
                 holds,
                 epoch,
                 vote,
                 gap,
+                doubt,
+                stuck,
             },
         )
     }
@@ -395,6 +431,8 @@ mod tests {
             }),
             report().prop_map(News::Report),
             voter().prop_map(|to| News::Move { to }),
+            (voter(), any::<u128>())
+                .prop_map(|(node, mark)| News::Fenced { node, mark: GateId(mark) }),
         ];
         (any::<u16>(), news).prop_map(|(group, news)| Entry { group, news })
     }
@@ -497,20 +535,22 @@ mod tests {
             epoch: 0,
             vote: None,
             gap: None,
+            doubt: None,
+            stuck: false,
         };
         let report = News::Report(none);
         let denial = News::Deny { gate: GateId(1), round: 2, why: Denial::Clock };
         let rows = [
             (report, 32, 2, Malformed::Flags(2)),
             (report, HEAD + 2, 0, Malformed::Kind(0)),
-            (report, HEAD + 2, 7, Malformed::Kind(7)),
-            (report, HEAD + 3, 8, Malformed::Flags(8)),
+            (report, HEAD + 2, 8, Malformed::Kind(8)),
+            (report, HEAD + 3, 32, Malformed::Flags(32)),
             (report, HEAD + 4, 100, Malformed::Denied),
             (report, HEAD + 17, 32, Malformed::Voter(32)),
             (report, HEAD + 21, 1, Malformed::Denied),
             (report, HEAD + 25, 1, Malformed::Denied),
             (denial, HEAD + 27, 0, Malformed::Denial(0)),
-            (denial, HEAD + 27, 9, Malformed::Denial(9)),
+            (denial, HEAD + 27, 10, Malformed::Denial(10)),
             (News::Move { to: VoterIx(1) }, HEAD + 3, 255, Malformed::Voter(255)),
         ];
         for (news, at, byte, expected) in rows {
@@ -533,11 +573,21 @@ mod tests {
     fn the_longest_entry_is_as_long_as_is_said() {
         let (gate, round) = (GateId(1), 2);
         let denial = |why| News::Deny { gate, round, why };
-        let longest = denial(Denial::Epoch { highest: 1 });
+        let longest = News::Report(Report {
+            priority: None,
+            wants: false,
+            holds: Duration::ZERO,
+            epoch: 0,
+            vote: None,
+            gap: None,
+            doubt: Some(Doubt { of: Voters::NONE, mark: gate }),
+            stuck: false,
+        });
+        let epoch = denial(Denial::Epoch { highest: 1 });
         let request = News::Request { gate, round, epoch: 3 };
         let held = denial(Denial::Held { by: VoterIx(1), left: MAX_TIME });
         assert_eq!(message(longest).len(), HEAD + LONGEST_ENTRY);
-        assert!([request, held].iter().all(|n| message(*n).len() <= HEAD + LONGEST_ENTRY));
+        assert!([request, held, epoch].iter().all(|n| message(*n).len() <= HEAD + LONGEST_ENTRY));
     }
 
     #[test]

@@ -102,6 +102,13 @@ pub enum News {
     },
     /// How I stand.
     Report(Report),
+    /// This node's host was switched off, after it was known to be in doubt.
+    Fenced {
+        /// Which node.
+        node: VoterIx,
+        /// Of the doubt that this ends.
+        mark: GateId,
+    },
     /// Please hand the group over to this node, an operator says.
     Move {
         /// To whom.
@@ -144,6 +151,23 @@ pub enum Denial {
     },
     /// My clock runs wrong, so I do not vote.
     Clock,
+    /// It may serve, and only its word, its return or its end would prove that it does not.
+    Doubt {
+        /// Who.
+        of: VoterIx,
+    },
+}
+
+/// What a strict voter must have proven before it votes.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub struct Doubt {
+    /// Who may serve.
+    pub of: Voters,
+    /// The gate the vote was given, or the run of the voter that may have forgotten one. A proof
+    /// names it, so that it says nothing about what came later.
+    pub mark: GateId,
 }
 
 /// How a node stands to a group.
@@ -164,6 +188,10 @@ pub struct Report {
     pub vote: Option<(VoterIx, Duration)>,
     /// How long nobody answered when it last took over, as it saw it, to the microsecond.
     pub gap: Option<Duration>,
+    /// What it must have proven before it votes for another.
+    pub doubt: Option<Doubt>,
+    /// Whether it cannot give up what it must: an address or its proxy.
+    pub stuck: bool,
 }
 
 /// Why a datagram is not heard.
