@@ -69,7 +69,9 @@ fn pair() -> Option<(Channel, Channel)> {
 fn peer(c: &mut Criterion) {
     let Some((mut a, mut b)) = pair() else { return };
     let (active, clock) = (Digest(1), Instant::BOOT);
-    let head = Head { active, next: active, settled: true, heard: Voters(3), clock };
+    let (gate, watchdog) = (Some(GateId(7)), None);
+    let head =
+        Head { active, next: active, settled: true, heard: Voters(3), clock, gate, watchdog };
     let entry = |group| {
         let news = News::Request { gate: GateId(7), round: 8, epoch: 9 };
         Entry { group, news }

@@ -38,6 +38,8 @@ fn head(clock: u64) -> Head {
         settled: true,
         heard: Voters(3),
         clock: Instant::from_nanos(clock),
+        gate: Some(GateId(4)),
+        watchdog: Some(Duration::from_secs(5)),
     }
 }
 

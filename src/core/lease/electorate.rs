@@ -164,6 +164,8 @@ mod tests {
                 settled: true,
                 heard: Voters::NONE,
                 clock,
+                gate: None,
+                watchdog: None,
             };
             elector.hear(now + Duration::from_nanos(late), head);
         }
@@ -178,6 +180,8 @@ mod tests {
             settled: true,
             heard: Voters::NONE,
             clock: Instant::from_nanos(ms * 1_000_000),
+            gate: None,
+            watchdog: None,
         };
         let mut elector = Elector::default();
         let now = Instant::from_nanos(1);

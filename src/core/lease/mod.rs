@@ -107,6 +107,8 @@ pub struct Lease {
     quiet_after: Option<Duration>,
     /// Whether the local clock can be trusted.
     clock_ok: bool,
+    /// After how long this host's watchdog resets it, once it is armed.
+    watchdog: Option<Duration>,
     electors: Vec<Elector>,
     seats: BTreeMap<u16, Seat>,
     /// When everybody is told how this node stands.
@@ -134,6 +136,7 @@ impl Lease {
             quiet_until: setup.quiet.map_or(now, |_| now + quiet),
             quiet_after: Some(quiet).filter(|_| !settled),
             clock_ok: true,
+            watchdog: None,
             electors: vec![Elector::default(); setup.voters],
             seats: BTreeMap::new(),
             beat_at: now,
@@ -179,6 +182,8 @@ impl Lease {
             settled: self.settled,
             heard: self.heard(now),
             clock: now,
+            gate: self.gate,
+            watchdog: self.watchdog,
         }
     }
 
@@ -427,6 +432,11 @@ impl Lease {
     /// Whether the local clock can be trusted changed.
     pub fn clock(&mut self, ok: bool) {
         self.clock_ok = ok;
+    }
+
+    /// After how long this host's watchdog resets it; `None` when none is armed any more.
+    pub fn guard(&mut self, watchdog: Option<Duration>) {
+        self.watchdog = watchdog;
     }
 
     // ---- votes ----

@@ -4,7 +4,8 @@
 //! that say otherwise are refused. So what was decoded encodes to the same bytes.
 //!
 //! ```text
-//! head    active 16, next 16, flags 1 (bit 0: settled), heard 4, clock 8, number of entries 2
+//! head    active 16, next 16, flags 1 (bit 0: settled, 1: has a gate, 2: has a watchdog),
+//!         heard 4, clock 8, gate 16, watchdog 4, number of entries 2
 //! entry   group 2, kind 1, then by kind
 //! 1 request   gate 16, round 8, epoch 8
 //! 2 grant     gate 16, round 8
@@ -31,7 +32,7 @@ use crate::types::{Digest, GateId, Instant, Priority, VoterIx, Voters};
 pub const MAX_TIME: Duration = Duration::from_micros(u32::MAX as u64);
 
 /// Bytes of a head, the number of entries with it.
-pub const HEAD: usize = 47;
+pub const HEAD: usize = 67;
 /// Bytes of the longest entry.
 pub const LONGEST_ENTRY: usize = 46;
 
@@ -57,6 +58,8 @@ const CLOCK: u8 = 8;
 const DOUBT: u8 = 9;
 
 const SETTLED: u8 = 1;
+const HAS_GATE: u8 = 2;
+const HAS_WATCHDOG: u8 = 4;
 const WANTS: u8 = 1;
 const HAS_PRIORITY: u8 = 2;
 const HAS_GAP: u8 = 4;
@@ -116,12 +119,17 @@ pub fn encode(head: &Head, entries: &[Entry], room: usize, out: &mut Vec<u8>) ->
 }
 
 fn put_head(head: &Head, out: &mut Vec<u8>) {
-    let Head { active, next, settled, heard, clock } = *head;
+    let Head { active, next, settled, heard, clock, gate, watchdog } = *head;
+    let settled = if settled { SETTLED } else { 0 };
+    let has_gate = if gate.is_some() { HAS_GATE } else { 0 };
+    let has_watchdog = if watchdog.is_some() { HAS_WATCHDOG } else { 0 };
     out.extend(active.0.to_be_bytes());
     out.extend(next.0.to_be_bytes());
-    out.push(if settled { SETTLED } else { 0 });
+    out.push(settled | has_gate | has_watchdog);
     out.extend(heard.0.to_be_bytes());
     out.extend(clock.nanos().to_be_bytes());
+    out.extend(gate.unwrap_or_default().0.to_be_bytes());
+    out.extend(micros(watchdog.unwrap_or_default()));
     out.extend([0, 0]);
 }
 
@@ -216,11 +224,7 @@ fn micros(time: Duration) -> [u8; 4] {
 /// [`Malformed`] if they are not exactly one message.
 pub fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
     let mut input = Input(bytes);
-    let (active, next) = (Digest(input.u128()?), Digest(input.u128()?));
-    let settled = input.flags(SETTLED)? & SETTLED != 0;
-    let heard = Voters(input.u32()?);
-    let clock = Instant::from_nanos(input.u64()?);
-    let about = Head { active, next, settled, heard, clock };
+    let about = input.head()?;
     let count = input.u16()?;
     // The shortest entry has 4 bytes: what is not there needs no memory.
     let mut entries = Vec::with_capacity(usize::from(count).min(input.0.len() / 4));
@@ -284,6 +288,26 @@ impl Input<'_> {
             return Ok(None);
         }
         self.voter().map(Some)
+    }
+
+    fn head(&mut self) -> Result<Head, Malformed> {
+        let (active, next) = (Digest(self.u128()?), Digest(self.u128()?));
+        let flags = self.flags(SETTLED | HAS_GATE | HAS_WATCHDOG)?;
+        let (heard, clock) = (Voters(self.u32()?), Instant::from_nanos(self.u64()?));
+        let (gate, watchdog) = (GateId(self.u128()?), self.time()?);
+        let (has_gate, has_watchdog) = (flags & HAS_GATE != 0, flags & HAS_WATCHDOG != 0);
+        if (!has_gate && gate != GateId(0)) || (!has_watchdog && !watchdog.is_zero()) {
+            return Err(Malformed::Denied);
+        }
+        Ok(Head {
+            active,
+            next,
+            settled: flags & SETTLED != 0,
+            heard,
+            clock,
+            gate: has_gate.then_some(gate),
+            watchdog: has_watchdog.then_some(watchdog),
+        })
     }
 
     fn entry(&mut self) -> Result<Entry, Malformed> {
@@ -438,13 +462,18 @@ mod tests {
     }
 
     fn head() -> impl Strategy<Value = Head> {
-        (any::<u128>(), any::<u128>(), any::<bool>(), any::<u32>(), any::<u64>()).prop_map(
-            |(active, next, settled, heard, clock)| Head {
+        let digests = (any::<u128>(), any::<u128>());
+        let known = (any::<bool>(), any::<u32>(), any::<u64>());
+        let has = (prop::option::of(any::<u128>().prop_map(GateId)), prop::option::of(time()));
+        (digests, known, has).prop_map(
+            |((active, next), (settled, heard, clock), (gate, watchdog))| Head {
                 active: Digest(active),
                 next: Digest(next),
                 settled,
                 heard: Voters(heard),
                 clock: Instant::from_nanos(clock),
+                gate,
+                watchdog,
             },
         )
     }
@@ -520,6 +549,8 @@ mod tests {
             settled: true,
             heard: Voters(7),
             clock: Instant::from_nanos(9),
+            gate: None,
+            watchdog: None,
         };
         let mut bytes = Vec::new();
         encode(&head, &[Entry { group: 3, news }], ROOM, &mut bytes).unwrap();
@@ -541,7 +572,9 @@ mod tests {
         let report = News::Report(none);
         let denial = News::Deny { gate: GateId(1), round: 2, why: Denial::Clock };
         let rows = [
-            (report, 32, 2, Malformed::Flags(2)),
+            (report, 32, 8, Malformed::Flags(8)),
+            (report, 60, 1, Malformed::Denied),
+            (report, 64, 1, Malformed::Denied),
             (report, HEAD + 2, 0, Malformed::Kind(0)),
             (report, HEAD + 2, 8, Malformed::Kind(8)),
             (report, HEAD + 3, 32, Malformed::Flags(32)),

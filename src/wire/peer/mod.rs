@@ -48,6 +48,11 @@ pub struct Head {
     pub heard: Voters,
     /// Its boot clock as it sent this.
     pub clock: Instant,
+    /// Its gate; `None` where there is none, as for a witness.
+    pub gate: Option<GateId>,
+    /// After how long, to the microsecond, its watchdog resets the host if this daemon does not
+    /// feed it; `None` where none is armed.
+    pub watchdog: Option<Duration>,
 }
 
 /// One piece of news about one group.
