@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::types::{Digest, Family, GateId, IfIndex, Instant, Mac, Priority, VoterIx};
+use crate::types::{Digest, Family, GateId, IfIndex, Incarnation, Instant, Mac, Priority, VoterIx};
 use crate::wire::peer::{Entry, Message};
 use crate::wire::vrrp::Meta;
 
@@ -66,6 +66,8 @@ pub enum Event<'a> {
     Clock(Result<(), Box<str>>),
     /// An operator wants node `.1` of the configuration to have the group called `.0`.
     Move(Box<str>, VoterIx),
+    /// A device of a node, or an operator, about its fencing.
+    Fence(FenceEvent),
     /// Give up everything gracefully, then [`Action::Exit`].
     Stop,
     /// Leave everything as it is for the next run of this daemon, then [`Action::Exit`].
@@ -90,6 +92,9 @@ pub struct Inheritance {
     pub quiet: Duration,
     /// The configuration that every voter was last seen with.
     pub confirmed: Option<Digest>,
+    /// Names this run.
+    #[serde(default)]
+    pub run: Incarnation,
 }
 
 /// Passwords read from their files, one for each group of the configuration, in its order.
@@ -128,6 +133,31 @@ pub struct KernelAddress {
     pub prefix: u8,
     /// Whether it carries our `IFA_PROTO` mark.
     pub ours: bool,
+}
+
+/// About the fencing of other nodes, by their places in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum FenceEvent {
+    /// An operator wants this node to be fenced.
+    Order(u16),
+    /// An operator says that this node is off.
+    Confirm(u16),
+    /// What became of [`Action::Fence`].
+    Told {
+        /// Which.
+        run: u64,
+        /// `Err` with what was said, and whether there is a point in trying again at once.
+        result: Result<(), (Box<str>, bool)>,
+    },
+}
+
+/// What a device is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Power {
+    /// Off, and see that it is.
+    Off,
+    /// On.
+    On,
 }
 
 /// The group of an address that no group has.
@@ -198,6 +228,18 @@ pub enum Action {
     },
     /// Everybody was seen with this configuration: write that down where it outlives the host.
     Settled(Digest),
+    /// Have a device of a node switch it off, and verify that, or on; answered by
+    /// [`FenceEvent::Told`].
+    Fence {
+        /// Names this run of the device.
+        run: u64,
+        /// The node's place in the configuration.
+        node: u16,
+        /// The device's place among those of the node.
+        device: u16,
+        /// What it is to do.
+        power: Power,
+    },
     /// Something to tell: kept, logged, and served as an event.
     Note(Note),
     /// The configuration of [`Event::Reload`] is in force; these lines say what changed.

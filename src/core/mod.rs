@@ -13,6 +13,7 @@
 //! | `presence` | whether peers can be reached, and have returned |
 //! | `lease` | who may hold: votes, terms, majorities |
 //! | `tenure` | what groups and the lease tell each other |
+//! | `fence`, `fencing` | which nodes are fenced, and what follows |
 //! | `links` | which interface, which source address, which sockets |
 //! | `signs` | what packets give away: foreign routers, duplicates, mismatches |
 //!
@@ -23,6 +24,8 @@ mod addresses;
 pub mod ballot;
 mod election;
 pub mod event;
+pub mod fence;
+mod fencing;
 mod gap;
 mod group;
 mod kernel;
@@ -46,7 +49,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Config, Proxy, Transport};
-use crate::types::{Family, GateId, IfIndex, Instant, Mac, Priority, VrId};
+use crate::types::{Family, GateId, IfIndex, Incarnation, Instant, Mac, Priority, VrId};
 
 use event::{Action, Event, Inheritance, Secrets};
 use group::Group;
@@ -103,6 +106,7 @@ pub struct Node {
     /// Who may hold, where that takes a lease.
     lease: Option<lease::Lease>,
     gate_id: Option<GateId>,
+    run: Incarnation,
     /// Whether the kernel's gate can be relied upon.
     gate: Result<(), Box<str>>,
     /// Whether the local clocks can.
@@ -113,6 +117,7 @@ pub struct Node {
     step_from: usize,
     /// A configuration that waits until every voter has it.
     parked: Option<(Arc<Config>, Secrets)>,
+    fencing: fencing::Fencing,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -220,11 +225,13 @@ impl Node {
             lease_due: None,
             lease: None,
             gate_id: start.gate,
+            run: start.run,
             gate: Err("the kernel's gate is being put in place".into()),
             clock: Ok(()),
             guarded: BTreeMap::new(),
             step_from: 0,
             parked: None,
+            fencing: fencing::Fencing::default(),
         };
         for ix in 0..node.config.groups.len() {
             let settings = node.settings(ix, secrets);
@@ -277,6 +284,7 @@ impl Node {
             Event::Gate(gate) => self.gate_told(now, gate, out),
             Event::Clock(clock) => self.clock_told(now, clock, out),
             Event::Move(group, to) => self.order_move(now, &group, to, out),
+            Event::Fence(event) => self.fence_told(now, event, out),
             Event::Stop => self.stop(now, out),
             Event::Leave => self.leave(now, out),
             Event::Reload(config, secrets) => self.reload(now, config, secrets, out),
@@ -297,6 +305,7 @@ impl Node {
             self.drops.deadline(),
             self.stop_by,
             self.lease_due,
+            self.fencing.due,
             self.groups.values().filter_map(|g| g.gap.map(|gap| gap.deadline())).min(),
         ]
         .into_iter()
@@ -418,6 +427,7 @@ impl Node {
             touched = EVERY_GROUP;
         }
         self.follow_leases(now, &touched, out);
+        self.follow_fencing(now, out);
         self.lease_due = self.lease.as_ref().and_then(|lease| lease.deadline(now));
         self.ask_for_gaps(now, out);
         self.reconcile(now, touched.clone(), out);

@@ -10,6 +10,10 @@ use super::status::Severity;
 
 /// How long a sign lasts after it was last seen.
 pub(crate) const LASTS: Duration = Duration::from_mins(1);
+/// A longer pause ends a streak.
+const BREAK: Duration = Duration::from_secs(1);
+/// What goes on for this long is no coincidence.
+const PERSISTS: Duration = Duration::from_secs(2);
 /// The least time between two lines about one kind of evidence from different sources.
 const NEWS_EVERY: Duration = Duration::from_secs(1);
 /// The least time between two lines about dropped packets; doubles while they go on.
@@ -29,6 +33,8 @@ pub(crate) struct Seen {
     pub(crate) since: Instant,
     pub(crate) last: Instant,
     pub(crate) from: IpAddr,
+    /// Since when it goes on without a break.
+    pub(crate) streak: Instant,
 }
 
 impl Sign {
@@ -39,14 +45,23 @@ impl Sign {
                 if now <= seen.last + LASTS
                     && (seen.from == from || now < seen.since + NEWS_EVERY) =>
             {
+                if now > seen.last + BREAK || seen.from != from {
+                    seen.streak = now;
+                }
                 (seen.last, seen.from) = (now, from);
                 false
             }
             seen => {
-                *seen = Some(Seen { since: now, last: now, from });
+                *seen = Some(Seen { since: now, last: now, from, streak: now });
                 true
             }
         }
+    }
+
+    /// Whom it is about, if it has gone on for a while and still does.
+    pub(crate) fn goes_on(&self, now: Instant) -> Option<IpAddr> {
+        let seen = self.seen.filter(|s| now <= s.last + BREAK && s.last >= s.streak + PERSISTS)?;
+        Some(seen.from)
     }
 
     /// The evidence, while it lasts.

@@ -41,6 +41,7 @@ impl Node {
                 .collect(),
             conditions: self.conditions(now),
             voting: self.voting_status(now),
+            fencing: self.fencing_status(),
             gate: None,
             dropped: vec![("vrid-errors".to_owned(), self.unknown_vrid)],
             further: Vec::new(),
@@ -93,6 +94,7 @@ impl Node {
             conditions.push(condition("never-heard-peer", Severity::Warn, text.to_owned(), since));
         }
         conditions.extend(self.voting_conditions(now));
+        conditions.extend(self.fencing_conditions(now));
         conditions
     }
 

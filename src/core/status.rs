@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::fence::Why;
 use crate::types::{Family, Instant, Priority, Version, VrId};
 
 /// Everything a node knows, at one moment.
@@ -28,6 +29,9 @@ pub struct Status {
     /// The voters; `None` where nothing is held by lease.
     #[serde(default)]
     pub voting: Option<VotingStatus>,
+    /// Nodes that are being fenced, are to be, or were and are not back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fencing: Vec<FencingStatus>,
     /// The kernel's gate, where there is one.
     #[serde(default)]
     pub gate: Option<GateStatus>,
@@ -36,6 +40,26 @@ pub struct Status {
     /// Of a witness: the further clusters that it votes in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub further: Vec<Status>,
+}
+
+/// How far it is with the fencing of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FencingStatus {
+    /// The node.
+    pub node: String,
+    /// `waiting`, `asking`, `fencing`, `off`, `failed`, `limited`.
+    pub state: String,
+    /// Why it is fenced, in a word.
+    pub why: Why,
+    /// Since when.
+    pub since: Option<Instant>,
+    /// What was said by the last device that failed.
+    pub text: Option<String>,
+    /// When the next attempt is made.
+    pub next: Option<Instant>,
+    /// The agent at work.
+    pub agent: Option<String>,
 }
 
 /// Another node, or a router of another make.

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::config::{Config, Group, Member, Safety};
+use crate::config::{Config, Group, Member};
 use crate::types::{Instant, VoterIx};
 use crate::wire::peer::{Head, Message};
 
 use super::event::{Action, Inheritance, NOBODY, Secrets};
-use super::lease::{Lease, Setup, Transition, Verdict, Vote, Yielding};
+use super::lease::{FENCE_SEATS, Lease, Setup, Transition, Verdict, Vote, Yielding};
 use super::status::Severity;
 use super::{Node, why};
 
@@ -26,16 +26,17 @@ impl Node {
         }
         let mut setup = self.lease_setup();
         setup.gate = start.gate;
-        let known = start.votes.is_some() && start.confirmed == Some(setup.digest);
+        let votes = start.votes.as_ref().filter(|_| start.confirmed == Some(setup.digest));
+        let known = votes.is_some();
         setup.quiet = (!known).then_some(start.quiet);
         setup.confirmed = start.confirmed;
         let mut lease = Lease::new(now, &setup);
         for (place, group) in (0..).zip(&self.config.groups) {
-            if group.safety == Safety::Lease {
-                let votes = start.votes.as_ref().and_then(|v| v.get(&group.name));
+            if group.safety.is_leased() {
+                let vote = votes.map(|v| v.get(&group.name).copied().unwrap_or_default());
                 let open = start.open.get(&group.name).copied();
                 let open = open.filter(|until| *until > now && self.inherits(start, group));
-                lease.add(place, votes.copied().unwrap_or_default(), open);
+                lease.add(place, vote, open);
             }
         }
         self.lease = Some(lease);
@@ -45,24 +46,17 @@ impl Node {
     /// Whether this run may go on with what an earlier one left open. A gate that was opened under
     /// another file stood before other addresses: somebody else may hold those of this one.
     pub(super) fn inherits(&self, start: &Inheritance, group: &Group) -> bool {
-        group.safety != Safety::Lease || start.confirmed == Some(self.config.digest())
+        !group.safety.is_leased() || start.confirmed == Some(self.config.digest())
     }
 
     fn lease_setup(&self) -> Setup {
-        let config = &self.config;
-        Setup {
-            me: config.voter_ix(Member::Node(self.me)),
-            voters: config.voters().count(),
-            terms: config.lease,
-            digest: config.digest(),
-            gate: self.lease.as_ref().and_then(Lease::gate),
-            quiet: None,
-            confirmed: None,
-        }
+        let me = self.config.voter_ix(Member::Node(self.me));
+        let gate = self.lease.as_ref().and_then(Lease::gate);
+        Setup { gate, ..Setup::new(&self.config, me, self.run) }
     }
 
     /// Lets the lease act; its gates are those of the groups at their places.
-    fn with_lease<T>(
+    pub(super) fn with_lease<T>(
         &mut self,
         out: &mut Vec<Action>,
         act: impl FnOnce(&mut Lease, &mut Vec<Action>) -> T,
@@ -70,11 +64,16 @@ impl Node {
         let lease = self.lease.as_mut()?;
         let from = out.len();
         let told = act(lease, out);
-        for action in &mut out[from..] {
-            if let Action::Gate { group, .. } = action {
-                *group = self.order.get(usize::from(*group)).copied().unwrap_or(u16::MAX);
+        let told_by_lease = out.split_off(from);
+        out.extend(told_by_lease.into_iter().filter_map(|action| match action {
+            Action::Gate { group, until } => {
+                let group = self.order.get(usize::from(group)).copied()?;
+                Some(Action::Gate { group, until })
             }
-        }
+            // Who may fence is asked anew by each run.
+            Action::Remember { group, .. } if group >= FENCE_SEATS => None,
+            other => Some(other),
+        }));
         Some(told)
     }
 
@@ -101,6 +100,7 @@ impl Node {
         message: &Message,
         out: &mut Vec<Action>,
     ) {
+        self.hear_of_fencing(now, from, message, out);
         self.with_lease(out, |lease, out| lease.hear(now, from, message, out));
         self.hear_of_moves(now, message);
         self.switch_when_all_are_ready(now, out);
@@ -351,6 +351,7 @@ impl Node {
             | Action::Guard(_)
             | Action::Gate { .. }
             | Action::Settled(_)
+            | Action::Fence { .. }
             | Action::Note(_)
             | Action::Reloaded(_)
             | Action::Exit { .. } => Some(action),

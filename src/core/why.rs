@@ -8,7 +8,9 @@ use crate::types::{Instant, Priority};
 use super::Out;
 use super::addresses::Trouble;
 use super::election::Heard;
+use super::fence::{Deed, Phase, Why};
 use super::group::{Group, Settings};
+use super::status::{Condition, Severity, condition};
 
 /// Why a Backup takes over; `alive` where whoever was heard still advertises.
 pub(crate) fn takeover(
@@ -50,6 +52,87 @@ pub(crate) fn lost(why: &str, silent: &[String]) -> String {
     } else {
         format!("{why}: no word from {}", silent.join(", "))
     }
+}
+
+/// What is told of the fencing of `name`: how bad, the kind of note, words.
+pub(crate) fn fencing(name: &str, deed: &Deed) -> Option<(Severity, &'static str, String)> {
+    let ms = |d: &Duration| d.as_millis();
+    Some(match deed {
+        Deed::Off(_) | Deed::On(_) => return None,
+        Deed::Began(why) => (
+            Severity::Warn,
+            "fence-started",
+            format!("{name} {}: its power is being cut", why.words()),
+        ),
+        Deed::Down { why, took, .. } => (
+            Severity::Warn,
+            "fence-done",
+            format!("{name} is verified off after {} ms; it {}", ms(took), why.words()),
+        ),
+        Deed::Failed { why, took, text } => (
+            Severity::Error,
+            "fence-failed",
+            format!("{name} could not be switched off within {} ms: {text}; it {}", ms(took), why.words()),
+        ),
+        Deed::Dropped(_) => {
+            (Severity::Info, "fence-dropped", format!("{name} need not be fenced any more"))
+        }
+        Deed::Limited(why) => (
+            Severity::Error,
+            "fence-limited",
+            format!("{name} was fenced too often within an hour, and {}", why.words()),
+        ),
+        Deed::Returned => (Severity::Info, "fence-returned", format!("{name} is back")),
+        Deed::StaysOff(text) => {
+            (Severity::Warn, "fence-stays-off", format!("{name} was not switched on again: {text}"))
+        }
+    })
+}
+
+/// The state of a fencing in a word, since when, why, and what the last device said.
+pub(crate) fn phase(phase: &Phase) -> Option<(String, Option<Instant>, Why, Option<String>)> {
+    let (state, since, why, text) = match phase {
+        Phase::Idle => return None,
+        Phase::Delayed { why, .. } => ("waiting", None, *why, None),
+        Phase::Asking { why, since } => ("asking", Some(*since), *why, None),
+        Phase::Off { why, began, .. } => ("fencing", Some(*began), *why, None),
+        Phase::Down { why, at } => ("off", Some(*at), *why, None),
+        Phase::Failed { why, at, text, .. } => ("failed", Some(*at), *why, Some(text.to_string())),
+        Phase::Limited { why, at } => ("limited", Some(*at), *why, None),
+    };
+    Some((state.to_owned(), since, why, text))
+}
+
+/// What is wrong with a fencing, and the command that resolves it.
+pub(crate) fn fence_condition(now: Instant, name: &str, phase: &Phase) -> Option<Condition> {
+    let resolve = format!("if it is off, run `vipctl fence confirm {name}`");
+    Some(match phase {
+        Phase::Off { why, began, .. } => condition(
+            "fencing",
+            Severity::Warn,
+            format!("{name} {}: its power is being cut", why.words()),
+            *began,
+        ),
+        Phase::Failed { why, at, again, text } => condition(
+            "fence-failed",
+            Severity::Error,
+            format!(
+                "{name} {} and could not be switched off: {text}; tried again in {} s; {resolve}",
+                why.words(),
+                again.since(now).as_secs()
+            ),
+            *at,
+        ),
+        Phase::Limited { why, at } => condition(
+            "fence-limited",
+            Severity::Error,
+            format!("{name} {}, but was fenced too often within an hour: {resolve}", why.words()),
+            *at,
+        ),
+        Phase::Idle | Phase::Delayed { .. } | Phase::Asking { .. } | Phase::Down { .. } => {
+            return None;
+        }
+    })
 }
 
 /// What makes this host unfit.

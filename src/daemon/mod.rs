@@ -245,6 +245,7 @@ fn inherit(
             votes,
             quiet: confirmed.longest(),
             confirmed: confirmed.digest,
+            run: Incarnation(run),
         },
         keeper: keeper.map(|k| Box::new(k) as Box<dyn io::worker::Gatekeeper>),
         deadlines,

@@ -19,13 +19,13 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use sha2::{Digest as _, Sha256};
 
 use crate::core::lease::{Grant, Vote};
-use crate::types::{GateId, Instant, VoterIx};
+use crate::types::{GateId, Instant, VoterIx, Voters};
 
-const MAGIC: &[u8; 8] = b"vipd-v1\n";
+const MAGIC: &[u8; 8] = b"vipd-v2\n";
 /// Magic, boot.
 const HEAD: usize = 8 + 16;
-/// Name, whether and whom, gate, round, until, epoch, of which gate, sum.
-const RECORD: usize = 16 + 1 + 1 + 16 + 8 + 8 + 8 + 16 + 8;
+/// Name, whether and whom, gate, round, until, epoch, of which gate, who is doubted, sum.
+const RECORD: usize = 16 + 1 + 1 + 16 + 8 + 8 + 8 + 16 + 4 + 8;
 
 /// The votes of one voter, by group.
 #[derive(Debug)]
@@ -151,6 +151,7 @@ fn record(name: u128, vote: &Vote) -> [u8; RECORD] {
     bytes.extend(grant.until.nanos().to_be_bytes());
     bytes.extend(vote.epoch.0.to_be_bytes());
     bytes.extend(vote.epoch.1.0.to_be_bytes());
+    bytes.extend(vote.doubted.0.to_be_bytes());
     bytes.extend(sum(&bytes));
     let mut record = [0; RECORD];
     record.copy_from_slice(&bytes);
@@ -192,8 +193,9 @@ fn read_one(record: &[u8]) -> Option<(u128, Vote)> {
     let round = u64::try_from(number(8)?).ok()?;
     let until = Instant::from_nanos(u64::try_from(number(8)?).ok()?);
     let epoch = (u64::try_from(number(8)?).ok()?, GateId(number(16)?));
+    let doubted = Voters(u32::try_from(number(4)?).ok()?);
     let grant = given.then_some(Grant { to, gate, round, until });
-    Some((name, Vote { grant, epoch }))
+    Some((name, Vote { grant, epoch, doubted }))
 }
 
 #[cfg(test)]
@@ -203,7 +205,7 @@ mod tests {
     fn vote(round: u64) -> Vote {
         let until = Instant::from_nanos(round * 1000);
         let grant = Grant { to: VoterIx(2), gate: GateId(u128::MAX - 7), round, until };
-        Vote { grant: Some(grant), epoch: (round, GateId(5)) }
+        Vote { grant: Some(grant), epoch: (round, GateId(5)), doubted: Voters(6) }
     }
 
     #[test]

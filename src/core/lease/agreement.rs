@@ -4,10 +4,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::{Config, Safety};
-use crate::types::{Digest, Instant};
+use crate::config::Config;
+use crate::types::{Digest, GateId, Instant, VoterIx, Voters};
 
 use super::super::event::Action;
+use super::doubts::Proofs;
 use super::{Elector, Lease, Seat, Setup};
 
 /// What a new configuration changes for the lease. Groups are named by their places.
@@ -22,16 +23,21 @@ pub struct Transition {
     /// The voters are others: after a few such changes in a row, a majority of those before and one
     /// of those after need not have a voter in common.
     pub voters: bool,
+    /// Where the voters of the old one are in the new one.
+    pub places: BTreeMap<VoterIx, VoterIx>,
 }
 
 impl Transition {
     /// From one configuration to another.
     pub fn new(old: &Config, new: &Config) -> Self {
         let voters = !old.voters().map(|v| v.name).eq(new.voters().map(|v| v.name));
-        let mut found = Self { voters, ..Self::default() };
-        for (is, group) in (0..).zip(&new.groups).filter(|(_, g)| g.safety == Safety::Lease) {
+        let named = |is: &str| (0..).zip(new.voters()).find(|(_, v)| v.name == is);
+        let places = (0..).zip(old.voters());
+        let places = places.filter_map(|(was, v)| Some((VoterIx(was), VoterIx(named(v.name)?.0))));
+        let mut found = Self { voters, places: places.collect(), ..Self::default() };
+        for (is, group) in (0..).zip(&new.groups).filter(|(_, g)| g.safety.is_leased()) {
             found.all.insert(is);
-            let mut before = (0..).zip(&old.groups).filter(|(_, g)| g.safety == Safety::Lease);
+            let mut before = (0..).zip(&old.groups).filter(|(_, g)| g.safety.is_leased());
             let Some((was, before)) = before.find(|(_, g)| g.name == group.name) else { continue };
             found.kept.insert(was, is);
             if !group.addresses.iter().all(|a| before.addresses.iter().any(|b| a.ip == b.ip)) {
@@ -71,12 +77,27 @@ impl Lease {
         // With everybody ready the voters are the same, and every majority of theirs remembers.
         let agreed = self.may_switch(now) && self.next == setup.digest;
         let quiet = self.terms.vote.max(setup.terms.vote);
+        self.terms = setup.terms;
+        self.me = setup.me;
+        self.nodes = setup.nodes;
+        self.fences.clone_from(&setup.fences);
+        let before = std::mem::replace(&mut self.strict, setup.strict.clone());
+        let (others, run) = (self.other_nodes(), GateId(self.run.0));
         let old = std::mem::take(&mut self.seats);
         for (was, mut seat) in old {
             let Some(is) = change.kept.get(&was) else { continue };
             // Who waits for the new terms to pass must find nothing open from the old ones.
             seat.holder.limit(now + setup.terms.term);
             seat.reported = None;
+            seat.voter.renumber(&change.places);
+            seat.voter = if self.strict.contains(is) {
+                // Who may serve what is new in a group is in doubt, as are all under new rules.
+                let same = before.contains(&was) && !change.grown.contains(is) && !change.voters;
+                let doubted = if same { seat.voter.doubted() } else { others };
+                seat.voter.strict(doubted, run)
+            } else {
+                seat.voter.lax()
+            };
             if seat.holder.is_open() {
                 let until = Some(seat.holder.until()).filter(|_| !change.grown.contains(is));
                 if until.is_none() {
@@ -88,13 +109,17 @@ impl Lease {
         }
         // A group that is new here may be one that was taken out a moment ago.
         for group in &change.all {
-            self.seats.entry(*group).or_insert_with(|| Seat::quiet(now + quiet));
+            let seat = self.seats.entry(*group).or_insert_with(|| Seat::quiet(now + quiet));
+            if self.strict.contains(group) && !seat.voter.is_strict() {
+                seat.voter = std::mem::take(&mut seat.voter).strict(others, run);
+            }
         }
-        self.terms = setup.terms;
-        self.me = setup.me;
+        self.found_fence_seats(now);
         if change.voters {
             // Their numbers may mean others now.
             self.electors = vec![Elector::default(); setup.voters];
+            self.met = Voters::NONE.with(self.me);
+            self.proofs = Proofs::default();
         }
         self.digest = setup.digest;
         self.next = setup.digest;

@@ -25,13 +25,10 @@ pub const FENCE_SEATS: u16 = 0x8000;
 /// Proofs that are kept, to be told again to whom they did not reach.
 const KEPT: usize = 64;
 
-/// A doubt that somebody has: about which group, and how to name it in a proof.
-pub type Suspect = (u16, GateId);
-
 /// What was proven.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Proofs {
-    known: Vec<(VoterIx, u16, GateId)>,
+    known: Vec<(VoterIx, GateId)>,
     /// Of two nodes, the other one, which was fenced and has not voted since.
     fenced: Voters,
 }
@@ -42,7 +39,7 @@ impl Proofs {
         self.fenced = self.fenced.without(voter);
     }
 
-    fn add(&mut self, proof: (VoterIx, u16, GateId)) {
+    fn add(&mut self, proof: (VoterIx, GateId)) {
         if !self.known.contains(&proof) {
             self.known.truncate(KEPT - 1);
             self.known.insert(0, proof);
@@ -59,6 +56,18 @@ impl Lease {
     /// Whether these are two nodes without anybody else to ask.
     pub fn is_pair(&self) -> bool {
         self.electors.len() == 2 && self.nodes == 2
+    }
+
+    /// The seats of those that can be fenced. Who may fence is forgotten by a restart, hence quiet.
+    pub(super) fn found_fence_seats(&mut self, now: Instant) {
+        if self.is_pair() {
+            return;
+        }
+        let quiet = now + self.terms.vote;
+        for node in &self.fences {
+            let seat = || super::Seat::quiet(quiet);
+            self.seats.entry(FENCE_SEATS + node).or_insert_with(seat);
+        }
     }
 
     fn is_strict(&self, group: u16) -> bool {
@@ -86,14 +95,30 @@ impl Lease {
         self.met.has(voter)
     }
 
+    /// Of two nodes, whether the other was fenced and has not voted since.
+    pub fn is_fenced(&self, voter: VoterIx) -> bool {
+        self.proofs.fenced.has(voter)
+    }
+
+    /// Whether it is known that this was proven.
+    pub fn is_proven(&self, node: VoterIx, mark: GateId) -> bool {
+        self.proofs.known.contains(&(node, mark))
+    }
+
+    /// Whether a heard voter says that it cannot give up what it must of a group.
+    pub fn is_stuck(&self, now: Instant, group: u16, voter: VoterIx) -> bool {
+        let elector = self.electors.get(voter.index());
+        elector.and_then(|e| e.on(now, group, self.alive())).is_some_and(|report| report.stuck)
+    }
+
     /// How many voters are heard, this one included.
     pub fn in_reach(&self, now: Instant) -> usize {
         self.heard(now).count()
     }
 
     /// What is in doubt about each node, in this voter's eyes and in those of all that are heard.
-    pub fn suspects(&self, now: Instant) -> BTreeMap<VoterIx, BTreeSet<Suspect>> {
-        let mut all: BTreeMap<VoterIx, BTreeSet<Suspect>> = BTreeMap::new();
+    pub fn suspects(&self, now: Instant) -> BTreeMap<VoterIx, BTreeSet<GateId>> {
+        let mut all: BTreeMap<VoterIx, BTreeSet<GateId>> = BTreeMap::new();
         for group in &self.strict {
             let own = self.seats.get(group).and_then(|seat| seat.voter.doubt(now));
             let others = self.others().filter_map(|voter| {
@@ -101,7 +126,7 @@ impl Lease {
             });
             for doubt in others.chain(own) {
                 for node in doubt.of.iter() {
-                    all.entry(node).or_default().insert((*group, doubt.mark));
+                    all.entry(node).or_default().insert(doubt.mark);
                 }
             }
         }
@@ -122,23 +147,24 @@ impl Lease {
         self.others().filter(free).count() + own < self.majority()
     }
 
-    /// The host of `node` was switched off, after these doubts were known.
+    /// The host of `node` was switched off, after these doubts were known. Each names a gate of that
+    /// host or what a voter may have forgotten about it before: no group it matters for can be open
+    /// there by that.
     pub fn prove(
         &mut self,
         now: Instant,
         node: VoterIx,
-        suspects: &BTreeSet<Suspect>,
+        marks: &BTreeSet<GateId>,
         out: &mut Vec<Action>,
     ) {
         if self.is_pair() {
             self.proofs.fenced = self.proofs.fenced.with(node);
         }
-        for (group, mark) in suspects {
-            self.proofs.add((node, *group, *mark));
-            self.fenced(now, *group, node, *mark, out);
+        for mark in marks {
+            self.fenced(now, node, *mark, out);
             for to in self.others().filter(|to| *to != node) {
                 let news = News::Fenced { node, mark: *mark };
-                out.push(Action::Tell { to, entry: Entry { group: *group, news } });
+                out.push(Action::Tell { to, entry: Entry { group: 0, news } });
             }
         }
         for seat in self.seats.values_mut() {
@@ -146,20 +172,21 @@ impl Lease {
         }
     }
 
-    /// Somebody switched a host off.
+    /// A host was switched off, here or by somebody else.
     pub(super) fn fenced(
         &mut self,
         now: Instant,
-        group: u16,
         node: VoterIx,
         mark: GateId,
         out: &mut Vec<Action>,
     ) {
-        let Some(seat) = self.seats.get_mut(&group) else { return };
-        if seat.voter.proven(node, mark) {
-            out.push(remember(group, &seat.voter));
+        self.proofs.add((node, mark));
+        for (group, seat) in &mut self.seats {
+            if seat.voter.proven(node, mark) {
+                out.push(remember(*group, &seat.voter));
+            }
+            seat.freed(now);
         }
-        seat.freed(now);
     }
 
     /// What a heard node's gate says about votes that it was given before.
@@ -189,15 +216,17 @@ impl Lease {
         let gate = self.electors[from.index()].head().and_then(|head| head.gate);
         let holds = (report.holds > Duration::ZERO).then_some(gate).flatten();
         let Some(seat) = self.seats.get_mut(&group) else { return };
-        if seat.voter.accounted(from, holds.map(|gate| (gate, now + term))) {
+        // A gate that cannot be relied upon may be open whatever its daemon believes.
+        let known = holds.is_some() || (report.holds.is_zero() && !report.frozen);
+        if known && seat.voter.accounted(from, holds.map(|gate| (gate, now + term))) {
             out.push(remember(group, &seat.voter));
         }
         let Some(doubt) = report.doubt else { return };
         if doubt.of.has(self.me) && Some(doubt.mark) == self.gate {
             self.say_shut(now, group, out);
         }
-        for (node, of, mark) in &self.proofs.known {
-            if *of == group && *mark == doubt.mark && doubt.of.has(*node) {
+        for (node, mark) in &self.proofs.known {
+            if *mark == doubt.mark && doubt.of.has(*node) {
                 let news = News::Fenced { node: *node, mark: *mark };
                 out.push(Action::Tell { to: from, entry: Entry { group, news } });
             }
@@ -219,7 +248,7 @@ impl Lease {
     fn say_shut(&mut self, now: Instant, group: u16, out: &mut Vec<Action>) {
         let Some(seat) = self.seats.get_mut(&group) else { return };
         let stand = seat.stand;
-        if seat.holder.is_open() || seat.holder.is_asking() || stand.keeps || stand.frozen {
+        if !seat.stood || seat.holder.is_open() || seat.holder.is_asking() || stand.keeps || stand.frozen {
             return;
         }
         seat.holder.void(now);

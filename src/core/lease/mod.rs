@@ -42,7 +42,7 @@ use super::event::Action;
 use doubts::Proofs;
 
 pub use agreement::Transition;
-pub use doubts::{FENCE_SEATS, Suspect};
+pub use doubts::FENCE_SEATS;
 pub use electorate::Elector;
 pub use holder::Holder;
 pub use seat::{Seat, Stand, Verdict, Yielding};
@@ -75,6 +75,30 @@ pub struct Setup {
     pub fences: BTreeSet<u16>,
     /// Names this run.
     pub run: Incarnation,
+}
+
+impl Setup {
+    /// Voter `me` of `config` in a run called `run`, without a gate and with nothing remembered.
+    pub fn new(config: &config::Config, me: VoterIx, run: Incarnation) -> Self {
+        let places = |is: fn(&config::Group) -> bool| {
+            let groups = (0..).zip(&config.groups).filter(move |(_, g)| is(g));
+            groups.map(|(place, _)| place).collect()
+        };
+        let fenced = (0..).zip(&config.nodes).filter(|(_, n)| !n.fence.is_empty());
+        Self {
+            me,
+            voters: config.voters().count(),
+            terms: config.lease,
+            digest: config.digest(),
+            gate: None,
+            quiet: None,
+            confirmed: None,
+            nodes: config.nodes.len(),
+            strict: places(|g| g.safety == config::Safety::LeaseFence),
+            fences: fenced.map(|(node, _)| node).collect(),
+            run,
+        }
+    }
 }
 
 /// What a voter must not forget of a group.
@@ -115,6 +139,7 @@ pub struct Lease {
     beat_at: Instant,
     nodes: usize,
     strict: BTreeSet<u16>,
+    fences: BTreeSet<u16>,
     run: Incarnation,
     /// Voters that have been heard since the start.
     met: Voters,
@@ -143,6 +168,7 @@ impl Lease {
             nodes: setup.nodes,
             strict: setup.strict.clone(),
             run: setup.run,
+            fences: setup.fences.clone(),
             met: Voters::NONE.with(setup.me),
             proofs: Proofs::default(),
         }
@@ -165,6 +191,7 @@ impl Lease {
     /// What an earlier run under other terms left open is held no longer than those in force
     /// allow: who waits for these to pass must find nothing open. Before anything is told.
     pub fn begin(&mut self, now: Instant, out: &mut Vec<Action>) {
+        self.found_fence_seats(now);
         let limit = now + self.terms.term;
         for (group, seat) in self.seats.iter_mut().filter(|(_, s)| s.holder.until() > limit) {
             seat.holder.limit(limit);
@@ -394,7 +421,7 @@ impl Lease {
                     seat.freed(now);
                 }
                 News::Fenced { node, mark } => {
-                    self.fenced(now, *group, *node, *mark, out);
+                    self.fenced(now, *node, *mark, out);
                 }
                 News::Report(report) if fresh => {
                     self.electors[from.index()].report(now, *group, *report);

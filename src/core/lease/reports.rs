@@ -23,6 +23,7 @@ impl Lease {
             gap: seat.stand.gap,
             doubt: seat.voter.doubt(now),
             stuck: seat.stand.stuck,
+            frozen: seat.stand.frozen,
         })
     }
 

@@ -86,6 +86,8 @@ pub struct Seat {
     pub(super) voter: Voter,
     pub(super) holder: Holder,
     pub(super) stand: Stand,
+    /// Whether the group has said what it wants.
+    pub(super) stood: bool,
     /// The tenure of this node, held or asked for.
     pub(super) epoch: u64,
     /// The highest tenure heard of: the next one asked for is above it. The one that is asked for
@@ -127,6 +129,7 @@ impl Seat {
             voter,
             holder,
             stand: Stand::NONE,
+            stood: false,
             won: false,
             successor: None,
             move_at: None,
@@ -180,6 +183,7 @@ impl Seat {
             (true, Some(_)) | (false, None) => {}
         }
         self.stand = stand;
+        self.stood = true;
     }
 
     /// Whether this node is to become the holder if it can.

@@ -9,7 +9,7 @@
 //! the host is seen with another gate. A voter that may have forgotten a vote doubts every node
 //! until each was heard or fenced.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::types::{GateId, Instant, VoterIx, Voters};
@@ -77,6 +77,19 @@ impl Voter {
     #[must_use]
     pub fn strict(self, doubted: Voters, run: GateId) -> Self {
         Self { strict: true, doubted, run, ..self }
+    }
+
+    /// The same for votes that simply end.
+    #[must_use]
+    pub fn lax(self) -> Self {
+        Self { strict: false, doubted: Voters::NONE, ..self }
+    }
+
+    /// The voters have other places: a vote of one that is none any more is forgotten.
+    pub fn renumber(&mut self, places: &BTreeMap<VoterIx, VoterIx>) {
+        self.grant = self.grant.and_then(|g| Some(Grant { to: *places.get(&g.to)?, ..g }));
+        self.reserved = None;
+        self.seen.clear();
     }
 
     /// Whether votes need proof.

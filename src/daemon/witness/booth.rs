@@ -59,16 +59,8 @@ pub(super) struct Booth {
     pub(super) moved: bool,
 }
 
-fn setup(config: &Config, me: usize) -> Setup {
-    Setup {
-        me: config.voter_ix(Member::Witness(me)),
-        voters: config.voters().count(),
-        terms: config.lease,
-        digest: config.digest(),
-        gate: None,
-        quiet: None,
-        confirmed: None,
-    }
+fn setup(config: &Config, me: usize, run: Incarnation) -> Setup {
+    Setup::new(config, config.voter_ix(Member::Witness(me)), run)
 }
 
 impl Booth {
@@ -84,14 +76,15 @@ impl Booth {
     ) -> std::io::Result<Self> {
         let Fresh { config, me, keys, ballots } = fresh;
         let Before { votes, confirmed } = before;
-        let mut setup = setup(&config, me);
+        let mut setup = setup(&config, me, run);
         let known = votes.is_some() && confirmed.digest == Some(setup.digest);
         setup.quiet = (!known).then_some(confirmed.longest());
         setup.confirmed = confirmed.digest;
         let mut lease = Lease::new(now, &setup);
         for (place, group) in leased(&config) {
-            let vote = votes.as_ref().and_then(|v| v.get(&group.name));
-            lease.add(place, vote.copied().unwrap_or_default(), None);
+            let votes = votes.as_ref().filter(|_| known);
+            let vote = votes.map(|v| v.get(&group.name).copied().unwrap_or_default());
+            lease.add(place, vote, None);
         }
         let voters = Voters::open(&config, Member::Witness(me), keys.clone(), run)?;
         let mut booth = Self {

@@ -13,7 +13,8 @@
 //!             1 held: voter 1, left 4     2 quiet: left 4     3 unsettled     4 config
 //!             5 one way     6 reserved: voter 1     7 epoch: 8     8 clock     9 doubt: voter 1
 //! 4 release   gate 16, round 8, voter or nobody 1
-//! 5 report    flags 1 (bit 0: wants, 1: has a priority, 2: has a gap, 3: doubts, 4: stuck),
+//! 5 report    flags 1 (bit 0: wants, 1: has a priority, 2: has a gap, 3: doubts, 4: stuck,
+//!             5: frozen),
 //!             priority 1, holds 4, epoch 8, voter or nobody 1, left 4, gap 4,
 //!             with a doubt: of 4, mark 16
 //! 6 move      voter 1
@@ -65,6 +66,7 @@ const HAS_PRIORITY: u8 = 2;
 const HAS_GAP: u8 = 4;
 const DOUBTS: u8 = 8;
 const STUCK: u8 = 16;
+const FROZEN: u8 = 32;
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -188,13 +190,14 @@ fn put_denial(why: Denial, out: &mut Vec<u8>) {
 }
 
 fn put_report(report: &Report, out: &mut Vec<u8>) {
-    let Report { priority, wants, holds, epoch, vote, gap, doubt, stuck } = *report;
+    let Report { priority, wants, holds, epoch, vote, gap, doubt, stuck, frozen } = *report;
     let flags = [
         (wants, WANTS),
         (priority.is_some(), HAS_PRIORITY),
         (gap.is_some(), HAS_GAP),
         (doubt.is_some(), DOUBTS),
         (stuck, STUCK),
+        (frozen, FROZEN),
     ];
     out.push(REPORT);
     out.push(flags.iter().filter(|(is, _)| *is).fold(0, |all, (_, bit)| all | bit));
@@ -357,7 +360,7 @@ impl Input<'_> {
     }
 
     fn report(&mut self) -> Result<Report, Malformed> {
-        let flags = self.flags(WANTS | HAS_PRIORITY | HAS_GAP | DOUBTS | STUCK)?;
+        let flags = self.flags(WANTS | HAS_PRIORITY | HAS_GAP | DOUBTS | STUCK | FROZEN)?;
         let priority = self.u8()?;
         let (holds, epoch) = (self.time()?, self.u64()?);
         let (voter, left) = (self.voter_or_nobody()?, self.time()?);
@@ -383,6 +386,7 @@ impl Input<'_> {
             gap: has_gap.then_some(gap),
             doubt,
             stuck: flags & STUCK != 0,
+            frozen: flags & FROZEN != 0,
         })
     }
 }
@@ -424,10 +428,10 @@ mod tests {
         let priority = prop::option::of(any::<u8>().prop_map(Priority));
         let doubt = (any::<u32>(), any::<u128>())
             .prop_map(|(of, mark)| Doubt { of: Voters(of), mark: GateId(mark) });
-        let flags = (any::<bool>(), any::<bool>());
+        let flags = (any::<bool>(), any::<bool>(), any::<bool>());
         let rest = (prop::option::of(time()), prop::option::of(doubt));
         (priority, flags, time(), any::<u64>(), vote, rest).prop_map(
-            |(priority, (wants, stuck), holds, epoch, vote, (gap, doubt))| Report {
+            |(priority, (wants, stuck, frozen), holds, epoch, vote, (gap, doubt))| Report {
                 priority,
                 wants,
                 holds,
@@ -436,6 +440,7 @@ mod tests {
                 gap,
                 doubt,
                 stuck,
+                frozen,
             },
         )
     }
@@ -568,6 +573,7 @@ mod tests {
             gap: None,
             doubt: None,
             stuck: false,
+            frozen: false,
         };
         let report = News::Report(none);
         let denial = News::Deny { gate: GateId(1), round: 2, why: Denial::Clock };
@@ -577,7 +583,7 @@ mod tests {
             (report, 64, 1, Malformed::Denied),
             (report, HEAD + 2, 0, Malformed::Kind(0)),
             (report, HEAD + 2, 8, Malformed::Kind(8)),
-            (report, HEAD + 3, 32, Malformed::Flags(32)),
+            (report, HEAD + 3, 64, Malformed::Flags(64)),
             (report, HEAD + 4, 100, Malformed::Denied),
             (report, HEAD + 17, 32, Malformed::Voter(32)),
             (report, HEAD + 21, 1, Malformed::Denied),
@@ -615,6 +621,7 @@ mod tests {
             gap: None,
             doubt: Some(Doubt { of: Voters::NONE, mark: gate }),
             stuck: false,
+            frozen: false,
         });
         let epoch = denial(Denial::Epoch { highest: 1 });
         let request = News::Request { gate, round, epoch: 3 };

@@ -197,6 +197,8 @@ pub struct Report {
     pub doubt: Option<Doubt>,
     /// Whether it cannot give up what it must: an address or its proxy.
     pub stuck: bool,
+    /// Whether its gate cannot be relied upon: it may be open although nothing is held.
+    pub frozen: bool,
 }
 
 /// Why a datagram is not heard.

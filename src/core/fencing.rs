@@ -1,0 +1,349 @@
+//! Which nodes are to be fenced, and what follows: between the lease, the groups and the agents.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::config::{Device, Safety, When};
+use crate::types::{Instant, Priority, VoterIx};
+use crate::wire::peer::{Message, News};
+
+use super::event::{Action, FenceEvent, Power};
+use super::fence::{Deed, Phase, Sight, Target, Want, Why};
+use super::lease::{FENCE_SEATS, Lease, Stand, Verdict};
+use super::status::{Condition, FencingStatus, Severity, condition};
+use super::{Node, why};
+
+/// How long a node that cannot give up what it must has to go by itself.
+const STUCK_DELAY: Duration = Duration::from_secs(1);
+
+/// What is known about the fencing of other nodes.
+#[derive(Debug, Default)]
+pub(super) struct Fencing {
+    targets: BTreeMap<u16, Target>,
+    /// Devices at work, by the number of their run.
+    runs: BTreeMap<u64, u16>,
+    last_run: u64,
+    /// Nodes that an operator wants to be fenced.
+    orders: BTreeSet<u16>,
+    /// When time alone changes something.
+    pub(super) due: Option<Instant>,
+}
+
+impl Node {
+    /// An operator's word, or what became of a device.
+    pub(super) fn fence_told(&mut self, now: Instant, event: FenceEvent, out: &mut Vec<Action>) {
+        match event {
+            FenceEvent::Order(node) => {
+                if self.devices(node).is_empty() || usize::from(node) == self.me {
+                    return;
+                }
+                self.fencing.orders.insert(node);
+            }
+            FenceEvent::Confirm(node) => self.confirm_off(now, node, out),
+            FenceEvent::Told { run, result } => {
+                let Some(node) = self.fencing.runs.remove(&run) else { return };
+                let action = self.config.fencing.action;
+                let mut deeds = Vec::new();
+                if let Some(target) = self.fencing.targets.get_mut(&node) {
+                    target.told(now, result, action, &mut deeds);
+                }
+                self.carry_out(now, node, deeds, out);
+            }
+        }
+    }
+
+    /// A person says that a node is off. One that is heard is not.
+    fn confirm_off(&mut self, now: Instant, node: u16, out: &mut Vec<Action>) {
+        let name = self.node_name(node);
+        if usize::from(node) == self.me || self.is_heard(now, node) {
+            let text = format!("{name} is heard, so it is not off: not confirmed");
+            self.parts(out).1.note(now, Severity::Warn, None, "fence-refused", text);
+            return;
+        }
+        let marks = self.marks(now, node);
+        self.fencing.targets.entry(node).or_default().confirm(now);
+        let text = format!("a human says that {name} is off");
+        self.parts(out).1.note(now, Severity::Warn, None, "fence-confirmed", text);
+        self.with_lease(out, |lease, out| lease.prove(now, voter(node), &marks, out));
+    }
+
+    /// Follows up on every node that can be fenced, or whose end a human has confirmed.
+    pub(super) fn follow_fencing(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.fencing.targets.is_empty() && !self.config.has_devices() {
+            return;
+        }
+        let nodes = u16::try_from(self.config.nodes.len()).unwrap_or(u16::MAX);
+        self.fencing.targets.retain(|node, _| *node < nodes);
+        for node in 0..nodes {
+            if usize::from(node) != self.me {
+                self.follow_target(now, node, out);
+            }
+        }
+        self.fencing.due =
+            self.fencing.targets.values().filter_map(Target::deadline).min().filter(|at| *at > now);
+    }
+
+    fn follow_target(&mut self, now: Instant, node: u16, out: &mut Vec<Action>) {
+        let known = self.fencing.targets.contains_key(&node);
+        if self.devices(node).is_empty() && !known {
+            return;
+        }
+        let want = self.want(now, node);
+        if want.is_none() && !known {
+            return;
+        }
+        let permit = self.may_fence(now, node, want.as_ref(), out);
+        let fencing = &self.config.fencing;
+        let sight = Sight {
+            want,
+            alive: self.is_heard(now, node),
+            permit,
+            devices: self.devices(node),
+            action: fencing.action,
+            limit: fencing.limit,
+        };
+        let mut target = self.fencing.targets.remove(&node).unwrap_or_default();
+        let mut deeds = Vec::new();
+        target.step(now, &sight, &mut deeds);
+        self.fencing.targets.insert(node, target);
+        self.carry_out(now, node, deeds, out);
+    }
+
+    /// Whether this node is the one that may fence `node` now: it holds the seat for that, which
+    /// takes a majority. Of two nodes each may, the holder first; without a lease an operator
+    /// decides alone, as where no majority can be reached.
+    fn may_fence(
+        &mut self,
+        now: Instant,
+        node: u16,
+        want: Option<&Want>,
+        out: &mut Vec<Action>,
+    ) -> bool {
+        let Some(lease) = &self.lease else { return true };
+        if lease.is_pair() {
+            return true;
+        }
+        let alone = lease.in_reach(now) < lease.majority();
+        if alone && want.is_some_and(|w| w.why == Why::Ordered) {
+            return true;
+        }
+        let seat = FENCE_SEATS + node;
+        let target = self.fencing.targets.get(&node);
+        let stand = Stand {
+            able: target.is_some_and(Target::seeks),
+            keeps: target.is_some_and(Target::is_at_work),
+            // In the order of the file.
+            priority: Priority(u8::MAX - u8::try_from(self.me).unwrap_or(u8::MAX)),
+            ..Stand::NONE
+        };
+        let decide = |lease: &mut Lease, out: &mut Vec<Action>| lease.decide(now, seat, stand, out);
+        let won = self.with_lease(out, decide).flatten() == Some(Verdict::Won);
+        won || self.lease.as_ref().is_some_and(|l| stand.keeps && l.holds(now, seat).is_some())
+    }
+
+    // ---- who is to be fenced ----
+
+    fn want(&self, now: Instant, node: u16) -> Option<Want> {
+        let want = |why, delay| Some(Want { why, delay, marks: self.marks(now, node) });
+        if self.fencing.orders.contains(&node) {
+            return want(Why::Ordered, Duration::ZERO);
+        }
+        let when = &self.config.fencing.when;
+        if self.devices(node).is_empty() || !self.is_ready_to_fence(now, node) {
+            return None;
+        }
+        if let Some(delay) = self.bars(now, node).filter(|_| when.contains(&When::LostHolder)) {
+            return want(Why::Lost, delay);
+        }
+        if when.contains(&When::Rival) && self.is_rival(now, node) {
+            return want(Why::Rival, Duration::ZERO);
+        }
+        if when.contains(&When::Stuck) && self.says_stuck(now, node) {
+            return want(Why::Stuck, STUCK_DELAY);
+        }
+        None
+    }
+
+    /// Nobody is fenced because this node has only just started: first its peers were heard, or
+    /// had the time to be. Of two, the other one was heard: or both would shoot each other for ever.
+    fn is_ready_to_fence(&self, now: Instant, node: u16) -> bool {
+        let Some(lease) = &self.lease else { return false };
+        if lease.is_pair() {
+            return lease.has_met(voter(node));
+        }
+        let waited = now >= self.started + self.config.fencing.startup_wait;
+        (waited || lease.has_met_all()) && lease.in_reach(now) >= lease.majority()
+    }
+
+    /// Whether a node that is not heard keeps this one from a group, or may take one from it; and
+    /// for how long that is left alone.
+    fn bars(&self, now: Instant, node: u16) -> Option<Duration> {
+        let lease = self.lease.as_ref()?;
+        if self.is_heard(now, node) {
+            return None;
+        }
+        let strict = (0..).zip(&self.config.groups).filter(|(_, g)| g.safety == Safety::LeaseFence);
+        let mut places = strict.map(|(place, _)| place);
+        if lease.is_pair() {
+            if lease.is_fenced(voter(node)) {
+                return None;
+            }
+            if places.clone().any(|place| lease.holds(now, place).is_some()) {
+                return Some(self.by_chance());
+            }
+            let barred = places.any(|place| lease.is_barred(now, place));
+            return barred.then(|| self.config.fencing.head_start + self.by_chance());
+        }
+        let suspect = lease.suspects(now).contains_key(&voter(node));
+        let barred = suspect && places.any(|place| lease.is_barred(now, place));
+        barred.then(|| self.by_chance())
+    }
+
+    /// A part of the random delay; another one in every run.
+    fn by_chance(&self) -> Duration {
+        let dice = u32::try_from(self.run.0 & 0xffff).unwrap_or(0);
+        self.config.fencing.random_delay * dice / 0xffff
+    }
+
+    fn says_stuck(&self, now: Instant, node: u16) -> bool {
+        let Some(lease) = &self.lease else { return false };
+        let leased = (0..).zip(&self.config.groups).filter(|(_, g)| g.safety.is_leased());
+        leased.map(|(place, _)| place).any(|place| lease.is_stuck(now, place, voter(node)))
+    }
+
+    /// Whether a node goes on advertising what this one has the lease for.
+    fn is_rival(&self, now: Instant, node: u16) -> bool {
+        let Some(config) = self.config.nodes.get(usize::from(node)) else { return false };
+        let is_of = |ip| config.address == ip || config.address6.is_some_and(|a| ip == a);
+        self.groups.values().any(|group| {
+            let rival = group.signs.rival.goes_on(now);
+            group.is_leased() && group.is_active() && rival.is_some_and(is_of)
+        })
+    }
+
+    fn marks(&self, now: Instant, node: u16) -> BTreeSet<crate::types::GateId> {
+        let suspects = self.lease.as_ref().map(|lease| lease.suspects(now)).unwrap_or_default();
+        suspects.get(&voter(node)).cloned().unwrap_or_default()
+    }
+
+    fn devices(&self, node: u16) -> &[Device] {
+        self.config.nodes.get(usize::from(node)).map_or(&[], |n| &n.fence)
+    }
+
+    fn is_heard(&self, now: Instant, node: u16) -> bool {
+        self.lease.as_ref().is_some_and(|lease| lease.is_alive(now, voter(node)))
+    }
+
+    fn node_name(&self, node: u16) -> String {
+        self.voter_name(voter(node))
+    }
+
+    // ---- what follows ----
+
+    fn carry_out(&mut self, now: Instant, node: u16, deeds: Vec<Deed>, out: &mut Vec<Action>) {
+        let name = self.node_name(node);
+        for deed in deeds {
+            match &deed {
+                Deed::Off(device) => self.use_device(node, *device, Power::Off, out),
+                Deed::On(device) => self.use_device(node, *device, Power::On, out),
+                Deed::Down { marks, .. } => {
+                    self.fencing.orders.remove(&node);
+                    self.with_lease(out, |lease, out| lease.prove(now, voter(node), marks, out));
+                    // Whoever waited for that asks in this very step.
+                    self.follow_leases(now, &super::EVERY_GROUP, out);
+                }
+                Deed::Failed { .. } | Deed::Limited(_) => {
+                    self.fencing.orders.remove(&node);
+                }
+                Deed::Began(_) | Deed::Dropped(_) | Deed::Returned | Deed::StaysOff(_) => {}
+            }
+            if let Some((severity, kind, text)) = why::fencing(&name, &deed) {
+                self.parts(out).1.note(now, severity, None, kind, text);
+            }
+        }
+    }
+
+    fn use_device(&mut self, node: u16, device: u16, power: Power, out: &mut Vec<Action>) {
+        self.fencing.last_run += 1;
+        let run = self.fencing.last_run;
+        self.fencing.runs.insert(run, node);
+        out.push(Action::Fence { run, node, device, power });
+    }
+
+    /// Others fence, too: what they did is told once.
+    pub(super) fn hear_of_fencing(
+        &mut self,
+        now: Instant,
+        from: VoterIx,
+        message: &Message,
+        out: &mut Vec<Action>,
+    ) {
+        let mut told = BTreeSet::new();
+        for entry in &message.entries {
+            if let News::Fenced { node, mark } = entry.news
+                && self.lease.as_ref().is_some_and(|lease| !lease.is_proven(node, mark))
+            {
+                told.insert(node);
+            }
+        }
+        for node in told {
+            let text = format!("{} is off, says {}", self.voter_name(node), self.voter_name(from));
+            self.parts(out).1.note(now, Severity::Warn, None, "fence-heard", text);
+        }
+    }
+
+    /// What is wrong with the fencing of other nodes, and what resolves it.
+    pub(super) fn fencing_conditions(&self, now: Instant) -> Vec<Condition> {
+        let mut all = Vec::new();
+        for (node, target) in &self.fencing.targets {
+            let name = self.node_name(*node);
+            all.extend(why::fence_condition(now, &name, target.phase()));
+        }
+        let suspects = self.lease.as_ref().map(|lease| lease.suspects(now)).unwrap_or_default();
+        for suspect in suspects.keys().filter(|v| usize::from(v.0) != self.me) {
+            let told = self.fencing.targets.get(&u16::from(suspect.0));
+            if !self.is_barred(now) || told.is_some_and(|t| *t.phase() != Phase::Idle) {
+                continue;
+            }
+            let name = self.voter_name(*suspect);
+            let text = format!(
+                "{name} may serve, and only its word, its return or its end proves that it does \
+                 not: if it is off, run `vipctl fence confirm {name}`"
+            );
+            all.push(condition("in-doubt", Severity::Error, text, now));
+        }
+        all
+    }
+
+    /// Whether a doubt keeps this node from a group.
+    fn is_barred(&self, now: Instant) -> bool {
+        let Some(lease) = &self.lease else { return false };
+        let strict = (0..).zip(&self.config.groups).filter(|(_, g)| g.safety == Safety::LeaseFence);
+        strict.map(|(place, _)| place).any(|place| lease.is_barred(now, place))
+    }
+
+    /// How far it is with each node that is wanted, or was.
+    pub(super) fn fencing_status(&self) -> Vec<FencingStatus> {
+        let of = |(node, target): (&u16, &Target)| {
+            let (state, since, why, text) = why::phase(target.phase())?;
+            let name = self.node_name(*node);
+            let next = match target.phase() {
+                Phase::Failed { again, .. } => Some(*again),
+                Phase::Delayed { until, .. } => Some(*until),
+                _ => None,
+            };
+            let device = match target.phase() {
+                Phase::Off { device, .. } => self.devices(*node).get(usize::from(*device)),
+                _ => None,
+            };
+            let agent = device.map(|d| d.agent.clone());
+            Some(FencingStatus { node: name, state, why, since, text, next, agent })
+        };
+        self.fencing.targets.iter().filter_map(of).collect()
+    }
+}
+
+/// Nodes are the first voters, in the order of the file.
+fn voter(node: u16) -> VoterIx {
+    VoterIx(u8::try_from(node).unwrap_or(u8::MAX))
+}
