@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::config::{Config, Group, Member, Safety};
+use crate::config::{Config, Group, Member};
 use crate::types::{Instant, VoterIx};
 use crate::wire::peer::{Head, Message};
 
@@ -31,7 +31,7 @@ impl Node {
         setup.confirmed = start.confirmed;
         let mut lease = Lease::new(now, &setup);
         for (place, group) in (0..).zip(&self.config.groups) {
-            if group.safety == Safety::Lease {
+            if group.safety.is_leased() {
                 let votes = start.votes.as_ref().and_then(|v| v.get(&group.name));
                 let open = start.open.get(&group.name).copied();
                 let open = open.filter(|until| *until > now && self.inherits(start, group));
@@ -45,7 +45,7 @@ impl Node {
     /// Whether this run may go on with what an earlier one left open. A gate that was opened under
     /// another file stood before other addresses: somebody else may hold those of this one.
     pub(super) fn inherits(&self, start: &Inheritance, group: &Group) -> bool {
-        group.safety != Safety::Lease || start.confirmed == Some(self.config.digest())
+        !group.safety.is_leased() || start.confirmed == Some(self.config.digest())
     }
 
     fn lease_setup(&self) -> Setup {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use crate::config::{Config, Member, Safety};
+use crate::config::{Config, Member};
 use crate::core::ballot::Council;
 use crate::core::event::{Action, Event};
 use crate::core::lease::{Lease, Setup, Transition, Vote};
@@ -362,7 +362,7 @@ impl Booth {
 
 /// The groups that are held by lease, with their places.
 fn leased(config: &Config) -> impl Iterator<Item = (u16, &crate::config::Group)> {
-    (0..).zip(&config.groups).filter(|(_, g)| g.safety == Safety::Lease)
+    (0..).zip(&config.groups).filter(|(_, g)| g.safety.is_leased())
 }
 
 fn channel(config: &Config) -> impl Iterator<Item = (&str, Vec<IpAddr>)> {
