@@ -4,9 +4,10 @@
 set -eu
 
 PACKAGES="iproute2 nftables keepalived frr haproxy tshark tcpdump iputils-ping iputils-arping \
-systemd-container debootstrap dbus polkitd procps clang llvm"
+systemd-container debootstrap dbus polkitd procps clang llvm fence-agents openipmi ipmitool"
 # What these packages would start at boot.
-UNITS="keepalived.service haproxy.service frr.service nftables.service"
+UNITS="keepalived.service haproxy.service frr.service nftables.service openipmi.service \
+ipmievd.service"
 POLICY=/usr/sbin/policy-rc.d
 SAVED=$POLICY.before-vipd
 MARK="# vipd: nothing starts while the tests' packages are installed"
@@ -56,7 +57,9 @@ chmod 755 "$POLICY"
 # A daemon that was there already is its owner's business.
 ours=
 for unit in $UNITS; do
-    installed "${unit%.service}" || ours="$ours $unit"
+    package="${unit%.service}"
+    [ "$package" != ipmievd ] || package=ipmitool
+    installed "$package" || ours="$ours $unit"
 done
 
 echo "Installing:$missing"

@@ -3,7 +3,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::{Config, Group, Lease};
+use super::{Config, Fencing, Group, Lease};
 use crate::types::Digest;
 
 /// What the bytes are; another encoding would have another name.
@@ -49,7 +49,7 @@ impl Config {
     /// everything in the file that decides who may serve what.
     ///
     /// That is the cluster's name, the terms of the lease, the voters with their addresses, and
-    /// the groups with theirs and their safety. Equal exactly where all [`parts`](Self::parts)
+    /// the groups with theirs and their safety; where anybody can be fenced, who and when. Equal exactly where all [`parts`](Self::parts)
     /// are.
     pub fn digest(&self) -> Digest {
         let mut all = Bytes::default();
@@ -62,7 +62,8 @@ impl Config {
     }
 
     /// The same by part, so that it can be told what two hosts do not have alike: `cluster`,
-    /// `terms`, `voters`, `groups` for their names and order, and `group NAME` for each.
+    /// `terms`, `voters`, `groups` for their names and order, `group NAME` for each, and `fencing`
+    /// where anybody can be fenced.
     pub fn parts(&self) -> Vec<(String, Digest)> {
         let part = |(name, bytes): (String, Bytes)| {
             let digest = bytes.digest();
@@ -84,7 +85,30 @@ impl Config {
             ("groups", groups),
         ];
         let whole = whole.into_iter().map(|(name, part)| (name.to_owned(), part));
-        whole.chain(self.groups.iter().map(|g| (format!("group {}", g.name), group(g)))).collect()
+        let groups = self.groups.iter().map(|g| (format!("group {}", g.name), group(g)));
+        let fencing = self.has_devices().then(|| ("fencing".to_owned(), self.fencing_encoded()));
+        whole.chain(groups).chain(fencing).collect()
+    }
+
+    /// Who can be fenced, and when; what devices there are is each host's own business, as where
+    /// their secrets are.
+    fn fencing_encoded(&self) -> Bytes {
+        let mut out = Bytes::default();
+        let Fencing { when, action, head_start, random_delay, startup_wait, limit, check: _ } =
+            &self.fencing;
+        out.count(when.len());
+        for w in when {
+            out.text(w.name());
+        }
+        out.text(action.name());
+        for time in [head_start, random_delay, startup_wait] {
+            out.number(time.as_nanos());
+        }
+        out.number(u128::from(*limit));
+        let fenced = self.nodes.iter().filter(|n| !n.fence.is_empty());
+        out.count(fenced.clone().count());
+        fenced.for_each(|n| out.text(&n.name));
+        out
     }
 
     fn voters_encoded(&self) -> Bytes {

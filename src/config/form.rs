@@ -58,6 +58,10 @@ pub(super) static USER: Form = form("a user name", user, Some("^[A-Za-z_][A-Za-z
 pub(super) static PATH: Form = form("an absolute path", path, Some("^/"));
 pub(super) static SECRET: Form =
     Form { what: "the path of a file", check: path, pattern: Some("^/"), hide: true };
+pub(super) static AGENT: Form =
+    form("the name of a fence agent, or its path", agent, Some("^(/.*|[A-Za-z0-9._-]+)$"));
+pub(super) static CREDENTIAL: Form =
+    Form { what: "the name of a credential", check: credential, pattern: None, hide: true };
 pub(super) static WORD: Form = form("a string", word, None);
 pub(super) static NODE_IP: Form =
     form("an IP address without prefix length", |s| node_ip(s).map(drop), Some("^[0-9a-fA-F.:]+$"));
@@ -169,6 +173,37 @@ fn path(s: &str) -> Result<(), Refusal> {
         return Ok(());
     }
     Err(Refusal::new("a path that begins with `/`"))
+}
+
+fn agent(s: &str) -> Result<(), Refusal> {
+    if s.starts_with('/') {
+        return path(s);
+    }
+    if let Some(kind) = s.strip_prefix("stonith:") {
+        return Err(Refusal::write("the agent's own name, without what comes before", kind));
+    }
+    if s.contains('/') {
+        return Err(Refusal::new("a name in /usr/sbin, or a path that begins with `/`"));
+    }
+    if s == "." || s == ".." {
+        return Err(Refusal::new("no program has this name"));
+    }
+    name(s, 64)
+}
+
+fn credential(s: &str) -> Result<(), Refusal> {
+    if s.contains('/') || s == "." || s == ".." {
+        return Err(Refusal::new("a name as in `LoadCredential=NAME:...`, not a path"));
+    }
+    name(s, 255)
+}
+
+/// The value of an agent's parameter: one line.
+pub(super) fn line(s: &str) -> Result<(), Refusal> {
+    match s.chars().find(|c| c.is_control()) {
+        Some(bad) => Err(Refusal::new(format!("has {bad:?}; an agent reads one line"))),
+        None => Ok(()),
+    }
 }
 
 fn word(s: &str) -> Result<(), Refusal> {

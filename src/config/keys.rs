@@ -1,5 +1,6 @@
 //! Every key of the file, once: the walker, the JSON schema and the reference are made of this.
 
+use super::fence_keys::{DEVICE, FENCING};
 use super::form::{
     Form, HOST, INTERFACE, LABEL, LINK_LOCAL, NAME, NODE_IP, NODE_IP6, PATH, SECRET, UNIT, USER,
     VIRTUAL, VOTER_IP, WORD,
@@ -78,6 +79,11 @@ pub(super) enum Kind {
         of: &'static Table,
         max: usize,
     },
+    /// One such table or a list of them, in which any further key is a parameter of an agent.
+    Devices {
+        of: &'static Table,
+        max: usize,
+    },
 }
 
 const HOUR: u64 = 3_600_000;
@@ -125,6 +131,13 @@ pub(super) static FILE: Table = Table {
             need: Need::Required,
             example: "[{ name = \"postgres\", vrid = 85, addresses = [\"192.168.34.85/24\"] }]",
             doc: "What moves together: addresses and their proxy.",
+        },
+        Key {
+            name: "fencing",
+            kind: Kind::Table(&FENCING),
+            need: Need::Optional("the defaults below"),
+            example: "{ action = \"off\" }",
+            doc: "When a node's power is cut, and how.",
         },
     ],
 };
@@ -208,6 +221,14 @@ pub(super) static NODE: Table = Table {
             example: "150",
             doc: "1 to 254; the highest live one is preferred. 255 is for the owner of an address.",
         },
+        Key {
+            name: "fence",
+            kind: Kind::Devices { of: &DEVICE, max: 32 },
+            need: Need::Optional("none; needed by `safety = \"lease+fence\"`"),
+            example: "{ agent = \"fence_ipmilan\", ip = \"10.0.0.11\", username = \"vipd\", \
+                      password-file = \"/etc/vipd/bmc1\" }",
+            doc: "What cuts its power: one device, or a list of them.",
+        },
     ],
 };
 
@@ -275,7 +296,8 @@ pub(super) static GROUP: Table = Table {
             ),
             example: "\"vrrp\"",
             doc: "What a holder must prove. \"vrrp\": nothing beyond VRRP. \"lease\": that a \
-                  majority of the voters lets it. \"lease+fence\" is not in this release.",
+                  majority of the voters lets it. \"lease+fence\": also that a lost holder has no \
+                  power.",
         },
         Key {
             name: "interface",
@@ -560,5 +582,5 @@ pub(super) static PROXY: Table = Table {
 };
 
 /// All tables, in the order of the reference.
-pub(super) static TABLES: [&Table; 8] =
-    [&CLUSTER, &NODE, &WITNESS, &GROUP, &ADDRESS, &ROUTER, &ANNOUNCE, &PROXY];
+pub(super) static TABLES: [&Table; 10] =
+    [&CLUSTER, &NODE, &DEVICE, &WITNESS, &GROUP, &ADDRESS, &ROUTER, &ANNOUNCE, &PROXY, &FENCING];

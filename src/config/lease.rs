@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Config, Safety};
+use super::Config;
 use crate::types::VoterIx;
 
 /// The terms of the majority lease, all of which follow from one setting.
@@ -143,7 +143,7 @@ impl Config {
 
     /// Whether any group is held by lease, so that there is a peer channel.
     pub fn needs_lease(&self) -> bool {
-        self.groups.iter().any(|g| g.safety == Safety::Lease)
+        self.groups.iter().any(|g| g.safety.is_leased())
     }
 }
 

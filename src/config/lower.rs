@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::check::{assign, overrides, safety};
 use super::read;
+use super::read_fence::{device, settings};
 use super::{
     Address, Announce, Checksum, Config, Group, Lease, Node, Proxy, ProxyKind, Router, Run, Safety,
     Transport, Witness,
@@ -36,6 +37,7 @@ pub(super) fn config(file: read::File) -> Option<Config> {
         lease: value(cluster.lease).map(Lease::of).unwrap_or_default(),
         nodes: nodes.collect::<Option<_>>()?,
         witnesses: file.witnesses.into_iter().map(witness).collect::<Option<_>>()?,
+        fencing: file.fencing.map(settings).unwrap_or_default(),
         groups: groups.map(|((g, p), s)| group(g, p, s)).collect::<Option<_>>()?,
     })
 }
@@ -51,6 +53,7 @@ fn node(n: read::Node, priority: Priority) -> Option<Node> {
         address6: value(n.address6),
         paths: paths(n.paths)?,
         priority,
+        fence: n.fence.into_iter().map(device).collect::<Option<_>>()?,
     })
 }
 

@@ -15,6 +15,10 @@ impl Config {
             out.push(String::new());
             self.lease_in_words(&mut out);
         }
+        if self.has_devices() {
+            out.push(String::new());
+            self.fencing_in_words(&mut out);
+        }
         for group in &self.groups {
             out.push(String::new());
             self.group(group, &mut out);
@@ -47,6 +51,35 @@ impl Config {
         out.push(format!("  vote          lasts {}", show(lease.vote)));
     }
 
+    fn fencing_in_words(&self, out: &mut Vec<String>) {
+        let fencing = &self.fencing;
+        let when: Vec<_> = fencing.when.iter().map(|w| w.name()).collect();
+        out.push(match when.as_slice() {
+            [] => "fencing: only when an operator says so".to_owned(),
+            when => format!("fencing: {} for {}", fencing.action.name(), when.join(", ")),
+        });
+        for node in &self.nodes {
+            let mut levels: Vec<(u8, Vec<&str>)> = Vec::new();
+            let mut devices: Vec<_> = node.fence.iter().collect();
+            devices.sort_by_key(|d| d.level);
+            for device in devices {
+                match levels.last_mut() {
+                    Some((level, agents)) if *level == device.level => agents.push(&device.agent),
+                    _ => levels.push((device.level, vec![&device.agent])),
+                }
+            }
+            let levels: Vec<_> = levels.iter().map(|(_, a)| a.join(" and ")).collect();
+            let by = match levels.as_slice() {
+                [] => "nothing can cut its power".to_owned(),
+                levels => format!("by {}", levels.join(", then ")),
+            };
+            out.push(format!("  {:<13} {by}", node.name));
+        }
+        let check =
+            fencing.check.map_or_else(|| "never".to_owned(), |t| format!("every {}", show(t)));
+        out.push(format!("  {:<13} every device is asked for its status {check}", "check"));
+    }
+
     fn group(&self, group: &Group, out: &mut Vec<String>) {
         out.push(format!(
             "group {}: virtual router {}, version {}, an advert every {} by {}",
@@ -72,6 +105,7 @@ impl Config {
                 Safety::Lease => {
                     format!("about {} ms after it died", whole_ms(self.lease.missed()))
                 }
+                Safety::LeaseFence => "as soon as its power is off".to_owned(),
             };
             out.push(format!(
                 "  failover      a dead holder is replaced {after}; a planned move takes milliseconds"
@@ -106,6 +140,9 @@ fn safety(safety: Safety) -> &'static str {
     match safety {
         Safety::Vrrp => "vrrp: as safe as VRRP, so a cut network gives two holders",
         Safety::Lease => "lease: nobody holds whom a majority of the voters does not let",
+        Safety::LeaseFence => {
+            "lease+fence: nobody holds whom a majority does not let, and a lost holder has no power"
+        }
     }
 }
 

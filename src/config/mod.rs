@@ -7,6 +7,8 @@
 mod check;
 mod diag;
 mod digest;
+mod fence;
+mod fence_keys;
 mod form;
 mod host;
 mod keys;
@@ -15,9 +17,11 @@ pub mod lint;
 mod lower;
 mod meaning;
 mod read;
+mod read_fence;
 mod schema;
 mod syntax;
 mod walk;
+mod walk_device;
 mod words;
 
 use std::net::{IpAddr, Ipv6Addr};
@@ -29,6 +33,7 @@ use toml::de::DeTable;
 use crate::types::{Centis, Family, Priority, Version, VrId};
 
 pub use diag::{Diagnostic, Severity, Span, position, render};
+pub use fence::{Device, FenceAction, Fencing, Secret, SecretSource, When};
 pub use form::{PasswordError, password};
 pub use host::HostError;
 pub use lease::{Lease, Member, Voter};
@@ -86,6 +91,8 @@ pub struct Config {
     pub witnesses: Vec<Witness>,
     /// What moves together, in the order of the file.
     pub groups: Vec<Group>,
+    /// When a node's power is cut, and how.
+    pub fencing: Fencing,
 }
 
 /// A host that runs vipd.
@@ -102,6 +109,8 @@ pub struct Node {
     pub paths: Vec<IpAddr>,
     /// Its priority in every group that gives it no other.
     pub priority: Priority,
+    /// What cuts its power, in the order of the file.
+    pub fence: Vec<Device>,
 }
 
 impl Node {
@@ -133,6 +142,8 @@ pub enum Safety {
     Vrrp,
     /// That a majority of the voters lets it hold.
     Lease,
+    /// The same, and that a holder that was lost has no power.
+    LeaseFence,
 }
 
 impl Safety {
@@ -141,6 +152,15 @@ impl Safety {
         match self {
             Self::Vrrp => "vrrp",
             Self::Lease => "lease",
+            Self::LeaseFence => "lease+fence",
+        }
+    }
+
+    /// Whether a majority of the voters must let it hold.
+    pub fn is_leased(self) -> bool {
+        match self {
+            Self::Vrrp => false,
+            Self::Lease | Self::LeaseFence => true,
         }
     }
 }

@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::diag::Span;
 use super::form;
+use super::read_fence::{Device, Fencing, devices, fencing};
 use super::walk::integer;
 use crate::types::{Priority, Version, VrId};
 
@@ -25,6 +26,7 @@ pub(super) struct File {
     pub(super) nodes: Vec<Node>,
     pub(super) witnesses: Vec<Witness>,
     pub(super) groups: Vec<Group>,
+    pub(super) fencing: Option<Fencing>,
 }
 
 impl File {
@@ -61,6 +63,7 @@ pub(super) struct Node {
     pub(super) address6: Option<At<Ipv6Addr>>,
     pub(super) paths: Option<At<Vec<At<IpAddr>>>>,
     pub(super) priority: Option<At<Priority>>,
+    pub(super) fence: Vec<Device>,
 }
 
 /// `[[witness]]`
@@ -106,7 +109,7 @@ impl Group {
     }
 }
 
-/// How often announcements are repeated.
+/// How often something is repeated.
 #[derive(Debug)]
 pub(super) enum Refresh {
     Never,
@@ -150,45 +153,49 @@ pub(super) struct Proxy {
 }
 
 /// A table under its keys.
-struct View<'d>(&'d DeTable<'d>);
+pub(super) struct View<'d>(pub(super) &'d DeTable<'d>);
 
 impl<'d> View<'d> {
-    fn value(&self, key: &str) -> Option<&'d Spanned<DeValue<'d>>> {
+    pub(super) fn value(&self, key: &str) -> Option<&'d Spanned<DeValue<'d>>> {
         self.0.get(key)
     }
 
     /// Where the value stands; the header of a table.
-    fn at(&self, key: &str) -> Span {
+    pub(super) fn at(&self, key: &str) -> Span {
         self.value(key).map_or(0..0, Spanned::span)
     }
 
-    fn with<T>(&self, key: &str, read: impl Fn(&DeValue<'_>) -> Option<T>) -> Option<At<T>> {
+    pub(super) fn with<T>(
+        &self,
+        key: &str,
+        read: impl Fn(&DeValue<'_>) -> Option<T>,
+    ) -> Option<At<T>> {
         let value = self.value(key)?;
         Some(At { at: value.span(), value: read(value.get_ref())? })
     }
 
-    fn text(&self, key: &str) -> Option<At<String>> {
+    pub(super) fn text(&self, key: &str) -> Option<At<String>> {
         self.with(key, |v| v.as_str().map(str::to_owned))
     }
 
-    fn flag(&self, key: &str) -> Option<At<bool>> {
+    pub(super) fn flag(&self, key: &str) -> Option<At<bool>> {
         self.with(key, |v| if let DeValue::Boolean(b) = v { Some(*b) } else { None })
     }
 
-    fn int<T: TryFrom<i64>>(&self, key: &str) -> Option<At<T>> {
+    pub(super) fn int<T: TryFrom<i64>>(&self, key: &str) -> Option<At<T>> {
         self.with(key, |v| T::try_from(integer(v)?).ok())
     }
 
-    fn time(&self, key: &str) -> Option<At<Duration>> {
+    pub(super) fn time(&self, key: &str) -> Option<At<Duration>> {
         self.with(key, |v| form::time(v.as_str()?).ok())
     }
 
-    fn view(&self, key: &str) -> Option<View<'d>> {
+    pub(super) fn view(&self, key: &str) -> Option<View<'d>> {
         self.value(key).and_then(|v| v.get_ref().as_table()).map(View)
     }
 
     /// The tables of a list, with the span of each header.
-    fn tables(&self, key: &str) -> Vec<(Span, View<'d>)> {
+    pub(super) fn tables(&self, key: &str) -> Vec<(Span, View<'d>)> {
         let list = self.value(key).and_then(|v| v.get_ref().as_array());
         let each = list.into_iter().flat_map(|l| l.iter());
         each.filter_map(|v| Some((v.span(), View(v.get_ref().as_table()?)))).collect()
@@ -203,6 +210,7 @@ pub(super) fn file(doc: &DeTable<'_>) -> File {
         nodes: root.tables("node").into_iter().map(|(at, v)| node(at, &v)).collect(),
         witnesses: root.tables("witness").into_iter().map(|(at, v)| witness(at, &v)).collect(),
         groups: root.tables("group").into_iter().map(|(at, v)| group(at, &v)).collect(),
+        fencing: root.view("fencing").map(|f| fencing(root.at("fencing"), &f)),
     }
 }
 
@@ -245,6 +253,7 @@ fn node(at: Span, v: &View<'_>) -> Node {
         address: v.with("address", |v| form::node_ip(v.as_str()?).ok()),
         address6: v.with("address6", |v| form::node_ip6(v.as_str()?).ok()),
         priority: v.with("priority", priority),
+        fence: devices(v),
     }
 }
 
@@ -275,7 +284,7 @@ fn group(at: Span, v: &View<'_>) -> Group {
         link_local: v.with("link-local", |v| form::link_local(v.as_str()?).ok()),
         restore_limit: v.int("restore-limit"),
         schedule: announce.as_ref().and_then(schedule),
-        refresh: announce.and_then(|a| refresh(&a)),
+        refresh: announce.and_then(|a| every(&a, "refresh")),
         proxy: v.view("proxy").map(|p| proxy(v.at("proxy"), &p)),
     }
 }
@@ -333,8 +342,9 @@ fn schedule(v: &View<'_>) -> Option<At<Vec<At<Duration>>>> {
     })
 }
 
-fn refresh(v: &View<'_>) -> Option<Refresh> {
-    match v.text("refresh")?.value.as_str() {
+/// A time, or never.
+pub(super) fn every(v: &View<'_>, key: &str) -> Option<Refresh> {
+    match v.text(key)?.value.as_str() {
         "never" => Some(Refresh::Never),
         other => form::time(other).ok().map(Refresh::Every),
     }

@@ -77,6 +77,14 @@ fn kind(kind: &Kind) -> Value {
             json!({ "type": "object", "additionalProperties": self::kind(of) })
         }
         Kind::Table(t) => table(t),
+        Kind::Devices { of, max } => {
+            let mut one = table(of);
+            if let Value::Object(map) = &mut one {
+                let value = json!({ "type": ["string", "integer", "boolean"] });
+                map.insert("additionalProperties".to_owned(), value);
+            }
+            json!({ "anyOf": [one.clone(), { "type": "array", "items": one, "maxItems": max }] })
+        }
         Kind::Tables { of, max } => {
             json!({ "type": "array", "items": table(of), "maxItems": max })
         }

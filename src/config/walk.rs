@@ -13,10 +13,10 @@ use super::words::{FOREIGN, INLINE_SECRETS, LATER};
 
 /// What a value belongs to.
 #[derive(Clone, Copy)]
-struct Place<'k> {
-    key: &'k Key,
+pub(super) struct Place<'k> {
+    pub(super) key: &'k Key,
     /// Whether it is one of several.
-    each: bool,
+    pub(super) each: bool,
 }
 
 impl fmt::Display for Place<'_> {
@@ -46,9 +46,13 @@ impl Walk<'_> {
                 self.found.push(d);
             }
         }
-        if self.broken {
-            return;
+        if !self.broken {
+            self.required(table, map, &meant, at);
         }
+    }
+
+    /// Tells what is missing, but for what was `meant` by another name.
+    pub(super) fn required(&mut self, table: &Table, map: &DeTable<'_>, meant: &[&str], at: &Span) {
         for key in table.keys.iter().filter(|k| matches!(k.need, Need::Required)) {
             if !map.contains_key(key.name) && !meant.contains(&key.name) {
                 self.found.push(missing(table, key, at));
@@ -56,7 +60,12 @@ impl Walk<'_> {
         }
     }
 
-    fn value(&mut self, of: Place<'_>, kind: &'static Kind, value: &Spanned<DeValue<'_>>) {
+    pub(super) fn value(
+        &mut self,
+        of: Place<'_>,
+        kind: &'static Kind,
+        value: &Spanned<DeValue<'_>>,
+    ) {
         let at = value.span();
         match (kind, value.get_ref()) {
             (Kind::Text(form) | Kind::Either(form, _), DeValue::String(s)) => {
@@ -88,6 +97,16 @@ impl Walk<'_> {
             (Kind::Map { of: each, .. }, DeValue::Table(map)) => {
                 let of = Place { each: true, ..of };
                 map.values().for_each(|v| self.value(of, each, v));
+            }
+            (Kind::Devices { of: table, .. }, DeValue::Table(map)) => self.device(table, map, &at),
+            (Kind::Devices { of: table, max }, DeValue::Array(list)) => {
+                self.count(of, list, 1, *max, at);
+                for v in list {
+                    match v.get_ref().as_table() {
+                        Some(map) => self.device(table, map, &v.span()),
+                        None => self.mismatch(of, kind, v),
+                    }
+                }
             }
             (Kind::Tables { of: table, max }, DeValue::Array(list)) => {
                 self.count(of, list, 0, *max, at);
@@ -147,6 +166,7 @@ impl Walk<'_> {
         let d = Diagnostic::error(at, format!("{of} cannot be \"{}\"", brief(s)))
             .label(format!("must be {}", any_of(&all)));
         self.found.push(match nearest(s, words.iter().copied()) {
+            Some(word) if of.each => d.help(format!("write `\"{word}\"`")),
             Some(word) => d.help(format!("write `{} = \"{word}\"`", of.key.name)),
             None => d.help(example(of.key)),
         });
@@ -308,6 +328,7 @@ fn expected(kind: &Kind) -> String {
         Kind::Map { name, .. } => format!("a table of numbers by {name}"),
         Kind::Table(_) => "a table".to_owned(),
         Kind::Tables { .. } => "a list of tables".to_owned(),
+        Kind::Devices { .. } => "a table, or a list of tables".to_owned(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the status says of votes: who may hold, until when, who granted it, what each voter
 //! thinks.
 
-use crate::config::{Config, Safety};
+use crate::config::Config;
 use crate::types::{Instant, Priority, VoterIx};
 
 use super::Node;
@@ -31,7 +31,7 @@ impl Node {
     }
 
     pub(super) fn lease_status(&self, now: Instant, group: &Group) -> Option<LeaseStatus> {
-        let council = self.council().filter(|_| group.config.safety == Safety::Lease)?;
+        let council = self.council().filter(|_| group.config.safety.is_leased())?;
         let place = u16::try_from(self.order.iter().position(|id| *id == group.id)?).ok()?;
         council.group(now, place, Some(group.effective_priority()))
     }

@@ -93,6 +93,7 @@ impl Node {
             return;
         }
         let permit = self.may_fence(now, node, want.as_ref(), out);
+        let mut target = self.fencing.targets.remove(&node).unwrap_or_default();
         let fencing = &self.config.fencing;
         let sight = Sight {
             want,
@@ -102,7 +103,6 @@ impl Node {
             action: fencing.action,
             limit: fencing.limit,
         };
-        let mut target = self.fencing.targets.remove(&node).unwrap_or_default();
         let mut deeds = Vec::new();
         target.step(now, &sight, &mut deeds);
         self.fencing.targets.insert(node, target);

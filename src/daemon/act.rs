@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
 
-use crate::core::event::{Action, Event, Failure, ProxyEvent, Task};
+use crate::core::event::{Action, Event, Failure, FenceEvent, ProxyEvent, Task};
 use crate::core::status::{Note, Severity};
 use crate::io::ballots::Ballots;
 use crate::types::{IfIndex, Instant, Mac};
@@ -74,6 +74,16 @@ impl Shell {
                 if self.outbox.try_send(order).is_err() {
                     let why = "the service runtime does not keep up".into();
                     let failed = Event::Proxy(group, ProxyEvent::Failed { why });
+                    node.step(now, failed, &mut scratch.actions);
+                }
+            }
+            Action::Fence { run, node: place, device, power } => {
+                let Some(victim) = node.config().nodes.get(usize::from(place)) else { return };
+                let Some(device) = victim.fence.get(usize::from(device)) else { return };
+                let (victim, device) = (victim.name.clone(), Box::new(device.clone()));
+                if self.outbox.try_send(Output::Fence { run, victim, device, power }).is_err() {
+                    let result = Err(("the service runtime does not keep up".into(), true));
+                    let failed = Event::Fence(FenceEvent::Told { run, result });
                     node.step(now, failed, &mut scratch.actions);
                 }
             }

@@ -12,6 +12,7 @@
 
 mod act;
 mod clocks;
+mod fencing;
 mod gatekeeper;
 mod instance;
 mod recorder;

@@ -139,6 +139,7 @@ fn own(event: &Event<'_>, text: &str) -> Recorded {
         Event::Gate(told) => Recorded::Event(Event::Gate(told.clone())),
         Event::Clock(told) => Recorded::Event(Event::Clock(told.clone())),
         Event::Move(group, to) => Recorded::Event(Event::Move(group.clone(), *to)),
+        Event::Fence(told) => Recorded::Event(Event::Fence(told.clone())),
         Event::Stop => Recorded::Event(Event::Stop),
         Event::Leave => Recorded::Event(Event::Leave),
     }

@@ -252,6 +252,9 @@ impl Service {
                     self.events.append(Timestamp::now(), note);
                 }
                 Output::Proxy(group, proxy, order) => supervisor.order(group, &proxy, order),
+                Output::Fence { run, victim, device, power } => {
+                    self.fence(run, victim, device, power);
+                }
                 Output::Settled { digest, vote } => self.settled(digest, vote),
                 Output::Exit { left: true } => {
                     // Units are left as they are, whatever is under way with them.

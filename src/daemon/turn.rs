@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::{self, Config, Member};
 use crate::core;
 use crate::core::event::{
-    Action, Event, Failure, Inheritance, PortSpec, ProxyEvent, ProxyOrder, Secrets, Task,
+    Action, Event, Failure, FenceEvent, Inheritance, PortSpec, Power, ProxyEvent, ProxyOrder, Secrets, Task,
 };
 use crate::core::status::{GateStatus, Note, Severity, Status, condition};
 use crate::io::ballots::Ballots;
@@ -77,6 +77,8 @@ pub(super) enum Input {
     Reload(Box<Fresh>, oneshot::Sender<Vec<String>>),
     /// A node is to have a group, an operator says.
     Move(Box<str>, VoterIx),
+    /// An operator's word about the fencing of a node, or what became of a device.
+    Fence(FenceEvent),
     /// Whether the local clocks can be trusted.
     Clock(Result<(), Box<str>>),
     /// Give up gracefully.
@@ -102,6 +104,8 @@ pub(super) enum Output {
     Note(Note),
     /// Do something about a proxy.
     Proxy(u16, Box<config::Proxy>, ProxyOrder),
+    /// Have a device switch a node off, or on.
+    Fence { run: u64, victim: String, device: Box<config::Device>, power: Power },
     /// Every voter was seen with a configuration.
     Settled { digest: Digest, vote: Duration },
     /// Everything is given up, or left as it is.
@@ -510,6 +514,7 @@ impl Shell {
                 self.refresh(*fresh, node, scratch);
             }
             Input::Move(group, to) => self.step(now, Event::Move(group, to), node, scratch),
+            Input::Fence(told) => self.step(now, Event::Fence(told), node, scratch),
             Input::Clock(told) => self.step(now, Event::Clock(told), node, scratch),
             Input::Stop => self.step(now, Event::Stop, node, scratch),
             Input::Leave => self.step(now, Event::Leave, node, scratch),

@@ -66,6 +66,7 @@ fn peer(name: &str, last: u8, reachable: Option<bool>) -> PeerStatus {
 fn node(groups: Vec<GroupStatus>) -> Status {
     Status {
         voting: None,
+        fencing: Vec::new(),
         gate: None,
         cluster: "lb".into(),
         node: "hap1".into(),

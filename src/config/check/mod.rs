@@ -1,6 +1,7 @@
 //! What no key can tell alone: values held against each other.
 
 mod addresses;
+mod fence;
 mod group;
 mod nodes;
 mod proxy;
@@ -17,8 +18,10 @@ pub(super) fn check(file: &File) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     nodes::check(file, &mut found);
     voters::check(file, &mut found);
+    fence::check(file, &mut found);
     for group in &file.groups {
         voters::group(file, group, &mut found);
+        fence::group(file, group, &mut found);
         group::check(file, group, &mut found);
         addresses::check(file, group, &mut found);
         proxy::check(group, &mut found);

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use super::super::Safety;
 use super::super::diag::Diagnostic;
 use super::super::read::{At, File, Group, Node};
 use super::voters::safety;
@@ -15,7 +14,7 @@ const STEP: u8 = 10;
 pub(super) fn check(file: &File, found: &mut Vec<Diagnostic>) {
     names(file, found);
     own_addresses(file, found);
-    let lease = file.groups.iter().find(|g| safety(file, g) == Safety::Lease);
+    let lease = file.groups.iter().find(|g| safety(file, g).is_leased());
     for priority in file.nodes.iter().filter_map(|n| n.priority.as_ref()) {
         special(priority, lease, found);
     }
@@ -169,7 +168,7 @@ pub(crate) fn overrides(file: &File, group: &Group) -> Vec<Option<Priority>> {
 /// Priorities of one group.
 pub(super) fn group_priorities(file: &File, group: &Group, found: &mut Vec<Diagnostic>) {
     let names: Vec<_> = file.nodes.iter().filter_map(|n| n.name.as_ref()).collect();
-    let lease = Some(group).filter(|g| safety(file, g) == Safety::Lease);
+    let lease = Some(group).filter(|g| safety(file, g).is_leased());
     for (i, (name, priority)) in group.priorities.iter().enumerate() {
         special(priority, lease, found);
         let same = |o: &str| o.eq_ignore_ascii_case(&name.value);

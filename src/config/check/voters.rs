@@ -14,21 +14,22 @@ const LEAST: usize = 3;
 /// More need more agreement than they give safety.
 const MOST: usize = 16;
 /// What one has instead of a lease.
-const INSTEAD: &str =
+pub(super) const INSTEAD: &str =
     "write `safety = \"vrrp\"`; it is as safe as VRRP: a cut network gives two holders";
 
 /// What a holder of `group` must prove, as written or by default.
 pub(crate) fn safety(file: &File, group: &Group) -> Safety {
     let default = file.voters() >= LEAST && group.routers.is_empty();
     match group.safety.as_ref().map(|s| s.value.as_str()) {
-        Some("lease" | "lease+fence") => Safety::Lease,
+        Some("lease") => Safety::Lease,
+        Some("lease+fence") => Safety::LeaseFence,
         None if default => Safety::Lease,
         Some(_) | None => Safety::Vrrp,
     }
 }
 
 pub(super) fn check(file: &File, found: &mut Vec<Diagnostic>) {
-    let lease = file.groups.iter().find(|g| safety(file, g) == Safety::Lease);
+    let lease = file.groups.iter().find(|g| safety(file, g).is_leased());
     let room = MOST.saturating_sub(file.nodes.len());
     if let Some(extra) = file.witnesses.get(room) {
         let d = Diagnostic::error(extra.at.clone(), "too many voters")
@@ -55,20 +56,19 @@ pub(super) fn check(file: &File, found: &mut Vec<Diagnostic>) {
 
 /// What a lease needs of the group itself.
 pub(super) fn group(file: &File, group: &Group, found: &mut Vec<Diagnostic>) {
-    if let Some(At { at, value }) = group.safety.as_ref().filter(|s| s.value == "lease+fence") {
-        let d =
-            Diagnostic::error(at.clone(), format!("`safety = \"{value}\"` is not in this release"))
-                .label("nothing fences yet")
-                .help("write `safety = \"lease\"`: a majority must agree before a host may hold");
-        found.push(d);
-        return;
-    }
-    let Some(safety) = group.safety.as_ref().filter(|s| s.value == "lease") else { return };
+    let fences = safety(file, group) == Safety::LeaseFence;
+    let explicit = |s: &&At<String>| fences || s.value == "lease";
+    let Some(safety) = group.safety.as_ref().filter(explicit) else { return };
     let (nodes, voters) = (file.nodes.len(), file.voters());
-    if voters < LEAST {
+    // Of two nodes the one that has the other's power off has it all.
+    let pair = fences && (nodes, voters) == (2, 2);
+    if voters < LEAST && !pair {
         let missing = if voters == 1 { "is only one" } else { "are only two" };
         let add = match (nodes, voters) {
-            (2, _) => "add a `[[witness]]`, a third host that only votes",
+            (2, _) => {
+                "add a `[[witness]]`, a third host that only votes, or write `safety = \
+                 \"lease+fence\"` and a fence device for each node"
+            }
             (_, 2) => "add another `[[node]]`",
             _ => "add nodes, or one node and a `[[witness]]`",
         };

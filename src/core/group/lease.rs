@@ -1,6 +1,5 @@
 //! A group that is held by lease, and the gate that goes with either way of holding.
 
-use crate::config::Safety;
 use crate::types::{Instant, Priority};
 
 use super::super::Out;
@@ -17,7 +16,7 @@ const DEAD_MAN: u32 = 3;
 impl Group {
     /// Whether only a lease lets this group be held.
     pub(crate) fn is_leased(&self) -> bool {
-        self.config.safety == Safety::Lease
+        self.config.safety.is_leased()
     }
 
     /// What the group wants of the lease; `gate` is whether the kernel's gate can be relied upon.
@@ -83,7 +82,7 @@ impl Group {
 
     /// Whether the settings it is to start anew with are held by lease.
     fn will_be_leased(&self) -> bool {
-        self.replacement.as_ref().is_some_and(|s| s.config.safety == Safety::Lease)
+        self.replacement.as_ref().is_some_and(|s| s.config.safety.is_leased())
     }
 
     /// Shuts the gate of a plain VRRP router at once when its group is to be held by lease: the

@@ -155,12 +155,13 @@ impl Lease {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::time::Duration;
 
     use super::super::{Setup, Stand, Vote};
     use super::*;
     use crate::config;
-    use crate::types::{Digest, GateId, Priority};
+    use crate::types::{Digest, GateId, Incarnation, Priority};
 
     /// A lease that needs nobody else, which holds.
     fn holding(now: Instant, out: &mut Vec<Action>) -> (Lease, Stand) {
@@ -173,9 +174,13 @@ mod tests {
             gate: Some(GateId(7)),
             quiet: None,
             confirmed: Some(digest),
+            nodes: 1,
+            strict: BTreeSet::new(),
+            fences: BTreeSet::new(),
+            run: Incarnation(1),
         };
         let mut lease = Lease::new(now, &setup);
-        lease.add(0, Vote::default(), None);
+        lease.add(0, Some(Vote::default()), None);
         let stand = Stand { able: true, priority: Priority::DEFAULT, ..Stand::NONE };
         lease.decide(now, 0, stand, out);
         assert!(lease.holds(now, 0).is_some());

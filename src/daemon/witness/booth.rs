@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use crate::config::{Config, Member, Safety};
+use crate::config::{Config, Member};
 use crate::core::ballot::Council;
 use crate::core::event::{Action, Event};
-use crate::core::lease::{Lease, Setup, Transition, Vote};
+use crate::core::lease::{FENCE_SEATS, Lease, Setup, Transition, Vote};
 use crate::core::status::{AddressState, AddressStatus, GroupStatus, Role, Severity, Status};
 use crate::io::ballots::Ballots;
 use crate::io::port::Buffers;
@@ -183,6 +183,8 @@ impl Booth {
                         voters.beat(to);
                     }
                 }
+                // Who may fence is asked anew by each run.
+                Action::Remember { group, .. } if group >= FENCE_SEATS => {}
                 Action::Remember { group, vote } => {
                     if let Some(voters) = &self.voters {
                         voters.remember(group, &vote, self.ballots.as_mut());
@@ -200,6 +202,7 @@ impl Booth {
                 | Action::Kernel(_)
                 | Action::Proxy(..)
                 | Action::Guard(_)
+                | Action::Fence { .. }
                 | Action::Gate { .. }
                 | Action::Note(_)
                 | Action::Reloaded(_)
@@ -266,7 +269,7 @@ impl Booth {
     }
 
     fn switch(&mut self, now: Instant, config: Arc<Config>, me: usize) {
-        let setup = setup(&config, me);
+        let setup = setup(&config, me, self.run);
         if self.lease.digests().0 == setup.digest {
             self.lease.announce(now, setup.digest);
             if self.lease.is_settled() {
@@ -316,6 +319,7 @@ impl Booth {
             groups: leased(&self.config).map(|(place, _)| self.group(now, place)).collect(),
             conditions: council.conditions(now, self.started, &self.clock),
             voting: Some(council.voting(now)),
+            fencing: Vec::new(),
             gate: None,
             dropped: dropped.map(|(why, n)| (format!("voters-{why}"), n)).collect(),
             further: Vec::new(),
@@ -355,7 +359,7 @@ impl Booth {
 
 /// The groups that are held by lease, with their places.
 fn leased(config: &Config) -> impl Iterator<Item = (u16, &crate::config::Group)> {
-    (0..).zip(&config.groups).filter(|(_, g)| g.safety == Safety::Lease)
+    (0..).zip(&config.groups).filter(|(_, g)| g.safety.is_leased())
 }
 
 fn channel(config: &Config) -> impl Iterator<Item = (&str, Vec<IpAddr>)> {
