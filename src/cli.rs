@@ -211,6 +211,15 @@ pub enum Command {
         /// To which node
         node: String,
     },
+    /// Cut a node's power, say that it is off, or show what was done before
+    ///
+    /// `vipctl fence NODE` has vipd use the node's fence devices, level by level, verify that the
+    /// power is off, and (unless the file says `action = "off"`) turn it on again. It asks before,
+    /// and shows what happens until it is done.
+    ///
+    /// `vipctl fence confirm NODE` says that the node is off: for when no device can tell. Whatever
+    /// waited for that goes on, so if the node is not off, two hosts may serve the same address.
+    Fence(FenceArgs),
     /// Have vipd read its configuration again; a bad file changes nothing
     Reload,
     /// Make a key for what vipd tells the other hosts
@@ -287,6 +296,39 @@ pub struct CheckArgs {
     /// Warnings are errors
     #[arg(long)]
     pub strict: bool,
+}
+
+/// `vipctl fence`.
+#[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+pub struct FenceArgs {
+    /// What else than to cut the power
+    #[command(subcommand)]
+    pub command: Option<FenceCommand>,
+    /// Whose power to cut
+    pub node: Option<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// What `vipctl fence` can do besides.
+#[derive(Clone, Debug, Subcommand)]
+pub enum FenceCommand {
+    /// Say that a node is off, as a human who has seen to that
+    Confirm {
+        /// Which node
+        node: String,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+    /// What was done and said about fencing, oldest first; kept over restarts
+    History {
+        /// As JSON, a line for each
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// `vipctl keygen`.

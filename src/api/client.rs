@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{ErrorBody, Health, MoveReport, ReloadReport};
+use super::{ErrorBody, FenceOrder, Health, MoveReport, ReloadReport};
 use crate::core::status::Status;
 use crate::io::events::{Page, Want};
 
@@ -142,6 +142,27 @@ impl Client {
     pub async fn hand_over(&self, group: &str, node: &str) -> Result<MoveReport, ClientError> {
         let path = format!("/v1/move?group={}&node={}", percent(group), percent(node));
         self.ask(Method::POST, &path, LIMIT).await
+    }
+
+    /// Gives an order about the fencing of a node; what becomes of it is told by events.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; what makes no sense is an `Answer`.
+    pub async fn fence(&self, node: &str, order: FenceOrder) -> Result<(), ClientError> {
+        let order = match order {
+            FenceOrder::Off => "off",
+            FenceOrder::Confirm => "confirm",
+        };
+        let path = format!("/v1/fence?node={}&order={order}", percent(node));
+        self.ask(Method::POST, &path, LIMIT).await
+    }
+
+    /// What was told of fencing, oldest first.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn fence_history(&self) -> Result<Vec<Record>, ClientError> {
+        self.ask(Method::GET, "/v1/fence/history", LIMIT).await
     }
 
     async fn ask<T: DeserializeOwned>(

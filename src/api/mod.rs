@@ -1,6 +1,7 @@
 //! HTTP+JSON over the unix socket: status, events, commands. See `docs/api.md`.
 
 pub mod client;
+pub mod fencing;
 pub mod moving;
 mod route;
 pub mod server;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::core::status::Status;
-use crate::io::events::EventLog;
+use crate::io::events::{EventLog, Record};
 
 /// The longest a request for events may wait.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -33,10 +34,21 @@ pub trait Backend: Send + Sync + 'static {
         node: String,
     ) -> impl Future<Output = Result<MoveReport, ReloadError>> + Send;
 
+    /// An operator's word about the fencing of a node; answers when it is known to make sense.
+    fn fence(
+        &self,
+        node: String,
+        order: FenceOrder,
+    ) -> impl Future<Output = Result<(), ReloadError>> + Send;
+
+    /// What was told of fencing, oldest first; it outlives the daemon.
+    fn fence_history(&self) -> Vec<Record>;
+
     /// What happened lately.
     fn events(&self) -> &EventLog;
 }
 
+pub use fencing::FenceOrder;
 pub use moving::MoveReport;
 
 /// The core did not answer.

@@ -13,10 +13,10 @@ use serde::Deserialize;
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    Backend, ErrorBody, Health, LONGEST_WAIT, MoveReport, ReloadError, ReloadReport, Unavailable,
+    Backend, ErrorBody, FenceOrder, Health, LONGEST_WAIT, MoveReport, ReloadError, ReloadReport, Unavailable,
 };
 use crate::core::status::Status;
-use crate::io::events::{CAPACITY, Page, Want};
+use crate::io::events::{CAPACITY, Page, Record, Want};
 
 /// Requests that may wait for events at once; the other connections stay free for questions.
 pub(super) const WAITERS: usize = 16;
@@ -54,6 +54,8 @@ pub(super) fn router<B: Backend>(shared: Shared<B>) -> Router {
         .route("/v1/health", get(health::<B>))
         .route("/v1/reload", post(reload::<B>))
         .route("/v1/move", post(hand_over::<B>))
+        .route("/v1/fence", post(fence::<B>))
+        .route("/v1/fence/history", get(fence_history::<B>))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no such path; see docs/api.md") })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no such method here; see docs/api.md")
@@ -96,6 +98,28 @@ async fn hand_over<B: Backend>(
         query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
     tracing::info!(uid = asker.uid, pid = asker.pid, group, node, "move asked for over the socket");
     Ok(Json(shared.backend.hand_over(group, node).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FenceQuery {
+    node: String,
+    order: FenceOrder,
+}
+
+async fn fence<B: Backend>(
+    State(shared): State<Shared<B>>,
+    Extension(asker): Extension<Asker>,
+    query: Result<Query<FenceQuery>, QueryRejection>,
+) -> Result<Json<()>, Problem> {
+    let Query(FenceQuery { node, order }) =
+        query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
+    tracing::warn!(uid = asker.uid, pid = asker.pid, node, ?order, "fencing over the socket");
+    Ok(Json(shared.backend.fence(node, order).await?))
+}
+
+async fn fence_history<B: Backend>(State(shared): State<Shared<B>>) -> Json<Vec<Record>> {
+    Json(shared.backend.fence_history())
 }
 
 #[derive(Deserialize)]

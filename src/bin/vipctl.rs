@@ -8,14 +8,15 @@ use std::time::Duration;
 use clap::Parser as _;
 use jiff::Zoned;
 use serde::Serialize;
+use vipd::api::FenceOrder;
 use vipd::api::client::{Client, ClientError};
 use vipd::api::view::{self, View};
 use vipd::cli::{
-    self, CheckArgs, Command, Common, EventsArgs, KeygenArgs, StatusArgs, Vipctl, When, exit,
+    self, CheckArgs, Command, Common, EventsArgs, FenceArgs, FenceCommand, KeygenArgs, StatusArgs, Vipctl, When, exit,
 };
 use vipd::config;
 use vipd::core::status::Status;
-use vipd::io::events::{CAPACITY, Page, Want};
+use vipd::io::events::{CAPACITY, Page, Record, Want};
 use vipd::io::secret::{self, SecretError};
 
 /// Columns where there is no terminal to ask.
@@ -73,6 +74,7 @@ fn run(args: &Vipctl) -> Result<u8, Failure> {
         Command::Events(args) => on_runtime(events(common, args)),
         Command::Replay { file } => replay(file),
         Command::Move { group, node } => on_runtime(hand_over(common, group, node)),
+        Command::Fence(args) => on_runtime(fence(common, args)),
         Command::Reload => on_runtime(reload(common)),
         Command::Check(args) => check(common, args),
         Command::Keygen(args) => keygen(args),
@@ -249,6 +251,88 @@ async fn hand_over(common: &Common, group: &str, node: &str) -> Result<u8, Failu
     };
     print(text.as_bytes())?;
     Ok(exit::OK)
+}
+
+async fn fence(common: &Common, args: &FenceArgs) -> Result<u8, Failure> {
+    match (&args.command, &args.node) {
+        (Some(FenceCommand::History { json }), _) => history(common, *json).await,
+        (Some(FenceCommand::Confirm { node, yes }), _) => confirm(common, node, *yes).await,
+        (None, Some(node)) => cut(common, node, args.yes).await,
+        (None, None) => Err(Failure::Other("which node? see vipctl fence --help".to_owned())),
+    }
+}
+
+async fn history(common: &Common, json: bool) -> Result<u8, Failure> {
+    let records = Client::new(common.socket()).fence_history().await?;
+    let zone = jiff::tz::TimeZone::system();
+    let color = stdout_color(common.color);
+    if records.is_empty() && !json {
+        print(b"nothing was fenced, as far as this node remembers\n")?;
+    }
+    let line = |record| {
+        if json { to_json_line(record) } else { view::event(record, &zone, color) }
+    };
+    print(records.iter().map(line).collect::<String>().as_bytes())?;
+    Ok(exit::OK)
+}
+
+/// A human takes the responsibility.
+async fn confirm(common: &Common, node: &str, yes: bool) -> Result<u8, Failure> {
+    let question = format!(
+        "This says that {node} is switched off, and that you have seen to it. What waits for that \
+         goes on at once:\nif {node} is not off, two hosts may serve the same address. Is {node} \
+         off?"
+    );
+    if !yes && !agreed(&question)? {
+        return Err(Failure::Other("nothing was confirmed".to_owned()));
+    }
+    Client::new(common.socket()).fence(node, FenceOrder::Confirm).await?;
+    print(format!("{node} counts as off\n").as_bytes())?;
+    Ok(exit::OK)
+}
+
+/// Has the power cut, and shows what happens until it is, or is not.
+async fn cut(common: &Common, node: &str, yes: bool) -> Result<u8, Failure> {
+    let client = Client::new(common.socket());
+    let question = format!("This cuts the power of {node} at once. Go on?");
+    if !yes && !agreed(&question)? {
+        return Err(Failure::Other("nothing was done".to_owned()));
+    }
+    let latest = Want { after: None, limit: 1, group: None };
+    let mut after = client.events(latest, Duration::ZERO).await?.last;
+    client.fence(node, FenceOrder::Off).await?;
+    let zone = jiff::tz::TimeZone::system();
+    let color = stdout_color(common.color);
+    loop {
+        let want = Want { after: Some(after), limit: CAPACITY, group: None };
+        let page = client.events(want, WAIT).await?;
+        after = page.last;
+        let about = |record: &&Record| {
+            record.note.kind.starts_with("fence-")
+                && record.note.text.split_whitespace().next() == Some(node)
+        };
+        for record in page.events.iter().filter(about) {
+            print(view::event(record, &zone, color).as_bytes())?;
+            match record.note.kind.as_str() {
+                "fence-done" => return Ok(exit::OK),
+                "fence-failed" | "fence-refused" => return Ok(exit::FAILED),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whether a human says yes; without a terminal nobody does.
+fn agreed(question: &str) -> Result<bool, Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::Other(format!("{question}\nThere is no terminal to ask: use --yes")));
+    }
+    print(format!("{question} [y/N] ").as_bytes())?;
+    let mut answer = String::new();
+    io::stdin()
+        .read_line(&mut answer)
+        .map_err(|e| Failure::Other(format!("cannot read the answer: {e}")))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 async fn reload(common: &Common) -> Result<u8, Failure> {

@@ -10,7 +10,7 @@ use crate::wire::peer::{Message, News};
 use super::event::{Action, FenceEvent, Power};
 use super::fence::{Deed, Phase, Sight, Target, Want, Why};
 use super::lease::{FENCE_SEATS, Lease, Stand, Verdict};
-use super::status::{Condition, FencingStatus, Severity, condition};
+use super::status::{Condition, DeviceStatus, FencingStatus, Severity, condition};
 use super::{Node, why};
 
 /// How long a node that cannot give up what it must has to go by itself.
@@ -322,24 +322,45 @@ impl Node {
         strict.map(|(place, _)| place).any(|place| lease.is_barred(now, place))
     }
 
-    /// How far it is with each node that is wanted, or was.
-    pub(super) fn fencing_status(&self) -> Vec<FencingStatus> {
-        let of = |(node, target): (&u16, &Target)| {
-            let (state, since, why, text) = why::phase(target.phase())?;
-            let name = self.node_name(*node);
-            let next = match target.phase() {
-                Phase::Failed { again, .. } => Some(*again),
-                Phase::Delayed { until, .. } => Some(*until),
-                _ => None,
-            };
-            let device = match target.phase() {
-                Phase::Off { device, .. } => self.devices(*node).get(usize::from(*device)),
-                _ => None,
-            };
-            let agent = device.map(|d| d.agent.clone());
-            Some(FencingStatus { node: name, state, why, since, text, next, agent })
-        };
-        self.fencing.targets.iter().filter_map(of).collect()
+    /// How far it is with each node that can be fenced, or may serve.
+    pub(super) fn fencing_status(&self, now: Instant) -> Vec<FencingStatus> {
+        let strict = self.config.groups.iter().any(|g| g.safety == Safety::LeaseFence);
+        let nodes = (0..).zip(&self.config.nodes).filter(|(node, config)| {
+            usize::from(*node) != self.me && (strict || !config.fence.is_empty())
+        });
+        let idle = Target::default();
+        nodes
+            .map(|(node, config)| {
+                let phase = self.fencing.targets.get(&node).unwrap_or(&idle).phase();
+                let (state, since, why, text) = why::phase(phase);
+                let next = match phase {
+                    Phase::Failed { again, .. } => Some(*again),
+                    Phase::Delayed { until, .. } => Some(*until),
+                    _ => None,
+                };
+                let device = match phase {
+                    Phase::Off { device, .. } => config.fence.get(usize::from(*device)),
+                    _ => None,
+                };
+                let devices = config.fence.iter().map(|d| DeviceStatus {
+                    level: d.level,
+                    agent: d.agent.clone(),
+                    answer: None,
+                });
+                FencingStatus {
+                    node: config.name.clone(),
+                    place: node,
+                    heard: self.is_heard(now, node),
+                    state: state.to_owned(),
+                    why,
+                    since,
+                    text,
+                    next,
+                    agent: device.map(|d| d.agent.clone()),
+                    devices: devices.collect(),
+                }
+            })
+            .collect()
     }
 }
 

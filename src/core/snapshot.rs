@@ -41,7 +41,7 @@ impl Node {
                 .collect(),
             conditions: self.conditions(now),
             voting: self.voting_status(now),
-            fencing: self.fencing_status(),
+            fencing: self.fencing_status(now),
             gate: None,
             dropped: vec![("vrid-errors".to_owned(), self.unknown_vrid)],
             further: Vec::new(),

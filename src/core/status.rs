@@ -9,7 +9,7 @@ use super::fence::Why;
 use crate::types::{Family, Instant, Priority, Version, VrId};
 
 /// Everything a node knows, at one moment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Status {
     /// The cluster's name.
@@ -48,10 +48,14 @@ pub struct Status {
 pub struct FencingStatus {
     /// The node.
     pub node: String,
-    /// `waiting`, `asking`, `fencing`, `off`, `failed`, `limited`.
+    /// Its place in the file.
+    pub place: u16,
+    /// Whether it is heard.
+    pub heard: bool,
+    /// `idle`, `waiting`, `asking`, `fencing`, `off`, `failed`, `limited`.
     pub state: String,
     /// Why it is fenced, in a word.
-    pub why: Why,
+    pub why: Option<Why>,
     /// Since when.
     pub since: Option<Instant>,
     /// What was said by the last device that failed.
@@ -60,6 +64,35 @@ pub struct FencingStatus {
     pub next: Option<Instant>,
     /// The agent at work.
     pub agent: Option<String>,
+    /// Its devices, in the order of the file.
+    #[serde(default)]
+    pub devices: Vec<DeviceStatus>,
+}
+
+/// A device that can cut a node's power.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DeviceStatus {
+    /// All devices of a level must succeed; the lowest comes first.
+    pub level: u8,
+    /// The agent.
+    pub agent: String,
+    /// What it said when it was last asked for its status.
+    pub answer: Option<Answer>,
+}
+
+/// What a device said when it was asked for its status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Answer {
+    /// When it was asked.
+    pub at: Instant,
+    /// Since when it has answered like that.
+    pub since: Instant,
+    /// Whether it answered as it should.
+    pub good: bool,
+    /// In words.
+    pub text: String,
 }
 
 /// Another node, or a router of another make.

@@ -90,17 +90,20 @@ pub(crate) fn fencing(name: &str, deed: &Deed) -> Option<(Severity, &'static str
 }
 
 /// The state of a fencing in a word, since when, why, and what the last device said.
-pub(crate) fn phase(phase: &Phase) -> Option<(String, Option<Instant>, Why, Option<String>)> {
-    let (state, since, why, text) = match phase {
-        Phase::Idle => return None,
-        Phase::Delayed { why, .. } => ("waiting", None, *why, None),
-        Phase::Asking { why, since } => ("asking", Some(*since), *why, None),
-        Phase::Off { why, began, .. } => ("fencing", Some(*began), *why, None),
-        Phase::Down { why, at } => ("off", Some(*at), *why, None),
-        Phase::Failed { why, at, text, .. } => ("failed", Some(*at), *why, Some(text.to_string())),
-        Phase::Limited { why, at } => ("limited", Some(*at), *why, None),
-    };
-    Some((state.to_owned(), since, why, text))
+pub(crate) fn phase(
+    phase: &Phase,
+) -> (&'static str, Option<Instant>, Option<Why>, Option<String>) {
+    match phase {
+        Phase::Idle => ("idle", None, None, None),
+        Phase::Delayed { why, .. } => ("waiting", None, Some(*why), None),
+        Phase::Asking { why, since } => ("asking", Some(*since), Some(*why), None),
+        Phase::Off { why, began, .. } => ("fencing", Some(*began), Some(*why), None),
+        Phase::Down { why, at } => ("off", Some(*at), Some(*why), None),
+        Phase::Failed { why, at, text, .. } => {
+            ("failed", Some(*at), Some(*why), Some(text.to_string()))
+        }
+        Phase::Limited { why, at } => ("limited", Some(*at), Some(*why), None),
+    }
 }
 
 /// What is wrong with a fencing, and the command that resolves it.

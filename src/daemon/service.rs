@@ -13,12 +13,12 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::api::moving::may_move;
 use crate::api::server::Server;
-use crate::api::{Backend, MoveReport, ReloadError, ReloadReport, Unavailable};
+use crate::api::{Backend, FenceOrder, MoveReport, ReloadError, ReloadReport, Unavailable};
 use crate::config::{self, Config, HostError, ProxyKind};
 use crate::core::event::{ProxyEvent, Secrets};
-use crate::core::status::Status;
+use crate::core::status::{Note, Status};
 use crate::io::ballots::Ballots;
-use crate::io::events::EventLog;
+use crate::io::events::{self, EventLog};
 use crate::io::notify::{self, Watchdog};
 use crate::io::proxy::Supervisor;
 use crate::io::record::Record;
@@ -27,6 +27,7 @@ use crate::types::{Digest, GateId, VoterIx};
 use crate::wire::peer::Keyring;
 
 use super::clocks::{self, Told};
+use super::fencing::Fencing;
 use super::instance::Instance;
 use super::turn::{Fresh, Input, Output};
 use super::{Loaded, Options};
@@ -37,11 +38,11 @@ const MOVE_LOOK: Duration = Duration::from_millis(10);
 /// How many more looks the gap is waited for.
 const MOVE_LOOKS_FOR_GAP: u128 = 60;
 /// How long the core thread may take to answer.
-const ANSWER: Duration = Duration::from_secs(1);
+pub(super) const ANSWER: Duration = Duration::from_secs(1);
 /// Reports of proxies that may wait.
 const PROXY_EVENTS: usize = 256;
 /// How long to wait when the core thread's mailbox is full.
-const FULL: Duration = Duration::from_millis(5);
+pub(super) const FULL: Duration = Duration::from_millis(5);
 /// The largest password file that is read.
 const PASSWORD_FILE: u64 = 4096;
 /// The largest file of keys that is read.
@@ -149,18 +150,21 @@ enum End {
 /// What the API, the signals and the watchdog share.
 pub(super) struct Service {
     options: Options,
+    /// This node.
+    node: String,
     instance: Instance,
     record: Record,
     /// Which gate the votes of this host are about.
     gate: Option<GateId>,
-    inbox: wake::Sender<Input>,
+    pub(super) inbox: wake::Sender<Input>,
     /// A proxy is a command: it ends with this process, so nothing could be left behind it.
     commands: AtomicBool,
-    events: EventLog,
+    pub(super) events: EventLog,
     /// Whether anything is held by lease, so that the clocks matter.
     leased: AtomicBool,
     /// One reload at a time: the file that was read last is the one in force.
     reloading: Mutex<()>,
+    pub(super) fencing: Fencing,
 }
 
 impl Service {
@@ -171,7 +175,10 @@ impl Service {
         (node, config): (&str, &Config),
         inbox: wake::Sender<Input>,
     ) -> Self {
+        let fencing = Fencing::open(&options.runtime_dir, &options.state_dir);
         Self {
+            fencing,
+            node: node.to_owned(),
             options,
             instance,
             record,
@@ -185,7 +192,7 @@ impl Service {
     }
 
     /// Asks the core thread, for as long as it may take.
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         input: impl FnOnce(oneshot::Sender<T>) -> Input,
     ) -> Result<T, Unavailable> {
@@ -218,12 +225,13 @@ impl Service {
         let signals = tokio::spawn(Arc::clone(&self).signals());
         let watchdog = tokio::spawn(Arc::clone(&self).watchdog());
         let clocks = tokio::spawn(Arc::clone(&self).clocks());
+        let devices = tokio::spawn(Arc::clone(&self).check_devices());
         let feed = tokio::spawn(feed(self.inbox.clone(), reports));
         if self.ask(Input::Ping).await.is_ok() {
             notify::ready("running");
         }
         let end = self.pump(outbox, supervisor).await;
-        for task in [signals, watchdog, clocks, feed] {
+        for task in [signals, watchdog, clocks, devices, feed] {
             task.abort();
         }
         drop(stop_server);
@@ -239,7 +247,7 @@ impl Service {
     }
 
     /// Carries out what the core thread says, until it says [`Output::Exit`].
-    async fn pump(&self, mut outbox: mpsc::Receiver<Output>, mut supervisor: Supervisor) -> End {
+    async fn pump(self: &Arc<Self>, mut outbox: mpsc::Receiver<Output>, mut supervisor: Supervisor) -> End {
         let mut clean = true;
         while let Some(output) = outbox.recv().await {
             match output {
@@ -249,7 +257,7 @@ impl Service {
                         let group = note.group.as_deref().unwrap_or_default();
                         notify::status(&format!("{group}: {}: {}", note.kind, note.text));
                     }
-                    self.events.append(Timestamp::now(), note);
+                    self.keep(note);
                 }
                 Output::Proxy(group, proxy, order) => supervisor.order(group, &proxy, order),
                 Output::Fence { run, victim, device, power } => {
@@ -269,6 +277,13 @@ impl Service {
         }
         // The core thread died without a word.
         End::Failed
+    }
+
+    /// A note is an event, and what must not be forgotten is on the disk.
+    fn keep(&self, note: Note) {
+        let wall = Timestamp::now();
+        let id = self.events.append(wall, note.clone());
+        self.fencing.keep(&events::Record { id, wall, node: self.node.clone(), note });
     }
 
     /// Writes down that every voter has this configuration. Without that, the next start waits
@@ -460,8 +475,10 @@ async fn feed(inbox: wake::Sender<Input>, mut reports: mpsc::Receiver<(u16, Prox
 struct Shared(Arc<Service>);
 
 impl Backend for Shared {
-    fn status(&self) -> impl Future<Output = Result<Status, Unavailable>> + Send {
-        self.0.ask(Input::Status)
+    async fn status(&self) -> Result<Status, Unavailable> {
+        let mut status = self.0.ask(Input::Status).await?;
+        self.0.fencing.complete(&mut status);
+        Ok(status)
     }
 
     fn reload(&self) -> impl Future<Output = Result<ReloadReport, ReloadError>> + Send {
@@ -470,6 +487,14 @@ impl Backend for Shared {
 
     async fn hand_over(&self, group: String, node: String) -> Result<MoveReport, ReloadError> {
         self.0.hand_over(&group, &node).await
+    }
+
+    async fn fence(&self, node: String, order: FenceOrder) -> Result<(), ReloadError> {
+        self.0.order_fence(&node, order).await
+    }
+
+    fn fence_history(&self) -> Vec<events::Record> {
+        self.0.fencing.history()
     }
 
     fn events(&self) -> &EventLog {

@@ -29,6 +29,7 @@ use crate::wire::announce;
 use crate::wire::peer::Keyring;
 
 use super::act::Adverts;
+use super::fencing::Devices;
 use super::gatekeeper::Deadlines;
 use super::recorder::{Node, Recorder};
 use super::token::{MOST_PATHS, Token};
@@ -79,6 +80,8 @@ pub(super) enum Input {
     Move(Box<str>, VoterIx),
     /// An operator's word about the fencing of a node, or what became of a device.
     Fence(FenceEvent),
+    /// The devices of the configuration in force, please.
+    Devices(oneshot::Sender<Devices>),
     /// Whether the local clocks can be trusted.
     Clock(Result<(), Box<str>>),
     /// Give up gracefully.
@@ -514,6 +517,7 @@ impl Shell {
                 self.refresh(*fresh, node, scratch);
             }
             Input::Move(group, to) => self.step(now, Event::Move(group, to), node, scratch),
+            Input::Devices(to) => drop(to.send(Devices::of(node))),
             Input::Fence(told) => self.step(now, Event::Fence(told), node, scratch),
             Input::Clock(told) => self.step(now, Event::Clock(told), node, scratch),
             Input::Stop => self.step(now, Event::Stop, node, scratch),

@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vipd::api::server::Server;
-use vipd::api::{Backend, MoveReport, ReloadError, ReloadReport, Unavailable};
+use vipd::api::{Backend, FenceOrder, MoveReport, ReloadError, ReloadReport, Unavailable};
 use vipd::core::status::{
     AddressState, AddressStatus, Condition, GroupStatus, Note, Role, Severity, Status,
 };
-use vipd::io::events::EventLog;
+use vipd::io::events::{EventLog, Record, Want};
 use vipd::types::{Instant, Priority, Version, VrId};
 
 pub(crate) struct Fake {
@@ -34,6 +34,17 @@ impl Backend for Fake {
             "hap2" => Ok(MoveReport { group, from: "hap1".into(), to, gap_us: Some(2_140) }),
             _ => Err(ReloadError::Refused(format!("no node {to:?}; the file has hap1, hap2"))),
         }
+    }
+
+    async fn fence(&self, node: String, order: FenceOrder) -> Result<(), ReloadError> {
+        match (node.as_str(), order) {
+            ("hap2", FenceOrder::Off) | ("hap3", FenceOrder::Confirm) => Ok(()),
+            _ => Err(ReloadError::Refused(format!("{node}: {order:?} makes no sense"))),
+        }
+    }
+
+    fn fence_history(&self) -> Vec<Record> {
+        self.events.page(Want { after: None, limit: 10, group: None }).events
     }
 
     async fn reload(&self) -> Result<ReloadReport, ReloadError> {

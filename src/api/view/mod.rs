@@ -1,6 +1,7 @@
 //! Values to text for people. PURE: the time, the width and the taste are arguments.
 
 mod events;
+mod fencing;
 mod groups;
 mod status;
 mod text;

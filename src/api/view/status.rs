@@ -1,6 +1,7 @@
 //! `vipctl status`: what a tired person wants to know, most important first.
 
 use super::View;
+use super::fencing::fencing;
 use super::groups::{details, groups};
 use super::text::{Row, Tone, cell, clean, indented, table};
 use super::time::{Clocks, lasted};
@@ -42,6 +43,11 @@ fn cluster(status: &Status, group: Option<&str>, view: &View) -> Option<String> 
     if status.voting.is_some() {
         out.push('\n');
         out.push_str(&voting(status, &shown, view, &clocks));
+    }
+    let fences = fencing(&status.fencing, view, &clocks);
+    if group.is_none() && !fences.is_empty() {
+        out.push('\n');
+        out.push_str(&fences);
     }
     out.push('\n');
     out.push_str(&conditions(status, &shown, view, &clocks));

@@ -10,9 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::api::server::Server;
-use crate::api::{Backend, MoveReport, ReloadError, ReloadReport, Unavailable};
+use crate::api::{Backend, FenceOrder, MoveReport, ReloadError, ReloadReport, Unavailable};
 use crate::core::status::Status;
-use crate::io::events::EventLog;
+use crate::io::events::{self, EventLog};
 use crate::io::notify::{self, Watchdog};
 use crate::io::record::Record;
 use crate::io::{clock, wake};
@@ -239,6 +239,14 @@ impl Backend for Shared {
     async fn hand_over(&self, group: String, _node: String) -> Result<MoveReport, ReloadError> {
         let why = format!("a witness holds nothing: ask a node to move {group}");
         Err(ReloadError::Refused(why))
+    }
+
+    async fn fence(&self, _: String, _: FenceOrder) -> Result<(), ReloadError> {
+        Err(ReloadError::Refused("a witness fences nobody: order it on a node".to_owned()))
+    }
+
+    fn fence_history(&self) -> Vec<events::Record> {
+        Vec::new()
     }
 
     fn events(&self) -> &EventLog {
