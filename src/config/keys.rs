@@ -1,5 +1,6 @@
 //! Every key of the file, once: the walker, the JSON schema and the reference are made of this.
 
+use super::hook_keys::HOOK;
 use super::form::{
     Form, HOST, INTERFACE, LABEL, LINK_LOCAL, NAME, NODE_IP, NODE_IP6, PATH, SECRET, UNIT, USER,
     VIRTUAL, VOTER_IP, WORD,
@@ -80,16 +81,16 @@ pub(super) enum Kind {
     },
 }
 
-const HOUR: u64 = 3_600_000;
+pub(super) const HOUR: u64 = 3_600_000;
 const PRIORITY: Kind = Kind::Int { min: 1, max: 255 };
 /// Slots and groups are counted in 16 bits.
 const MANY: usize = 65_535;
 
-const fn time(min: u64, max: u64) -> Kind {
+pub(super) const fn time(min: u64, max: u64) -> Kind {
     Kind::Time { min, max, never: false }
 }
 
-const fn text(form: &'static Form) -> Kind {
+pub(super) const fn text(form: &'static Form) -> Kind {
     Kind::Text(form)
 }
 
@@ -125,6 +126,13 @@ pub(super) static FILE: Table = Table {
             need: Need::Required,
             example: "[{ name = \"postgres\", vrid = 85, addresses = [\"192.168.34.85/24\"] }]",
             doc: "What moves together: addresses and their proxy.",
+        },
+        Key {
+            name: "hook",
+            kind: Kind::Tables { of: &HOOK, max: 32 },
+            need: Need::Default("[]"),
+            example: "[{ run = [\"/etc/vipd/notify\"] }]",
+            doc: "What is called when something happens.",
         },
     ],
 };
@@ -560,5 +568,5 @@ pub(super) static PROXY: Table = Table {
 };
 
 /// All tables, in the order of the reference.
-pub(super) static TABLES: [&Table; 8] =
-    [&CLUSTER, &NODE, &WITNESS, &GROUP, &ADDRESS, &ROUTER, &ANNOUNCE, &PROXY];
+pub(super) static TABLES: [&Table; 9] =
+    [&CLUSTER, &NODE, &WITNESS, &GROUP, &ADDRESS, &ROUTER, &ANNOUNCE, &PROXY, &HOOK];

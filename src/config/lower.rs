@@ -37,6 +37,7 @@ pub(super) fn config(file: read::File) -> Option<Config> {
         nodes: nodes.collect::<Option<_>>()?,
         witnesses: file.witnesses.into_iter().map(witness).collect::<Option<_>>()?,
         groups: groups.map(|((g, p), s)| group(g, p, s)).collect::<Option<_>>()?,
+        hooks: file.hooks.into_iter().map(super::hook::lower).collect::<Option<_>>()?,
     })
 }
 

@@ -8,6 +8,8 @@ mod check;
 mod diag;
 mod digest;
 mod form;
+mod hook;
+mod hook_keys;
 mod host;
 mod keys;
 mod lease;
@@ -30,6 +32,7 @@ use crate::types::{Centis, Family, Priority, Version, VrId};
 
 pub use diag::{Diagnostic, Severity, Span, position, render};
 pub use form::{PasswordError, password};
+pub use hook::{Hook, HookKind, On, Style};
 pub use host::HostError;
 pub use lease::{Lease, Member, Voter};
 pub use schema::{reference, schema};
@@ -86,6 +89,8 @@ pub struct Config {
     pub witnesses: Vec<Witness>,
     /// What moves together, in the order of the file.
     pub groups: Vec<Group>,
+    /// What is called when something happens, in the order of the file.
+    pub hooks: Vec<Hook>,
 }
 
 /// A host that runs vipd.

@@ -25,6 +25,7 @@ pub(super) struct File {
     pub(super) nodes: Vec<Node>,
     pub(super) witnesses: Vec<Witness>,
     pub(super) groups: Vec<Group>,
+    pub(super) hooks: Vec<Hook>,
 }
 
 impl File {
@@ -149,6 +150,24 @@ pub(super) struct Proxy {
     pub(super) restart_window: Option<At<Duration>>,
 }
 
+/// `[[hook]]`
+#[derive(Debug)]
+pub(super) struct Hook {
+    pub(super) at: Span,
+    /// Whether there is a `run` or a `url`, be it refused.
+    pub(super) named: bool,
+    pub(super) name: Option<At<String>>,
+    pub(super) run: Option<At<Vec<At<String>>>>,
+    pub(super) url: Option<At<String>>,
+    pub(super) style: Option<At<String>>,
+    pub(super) on: Option<At<Vec<At<String>>>>,
+    pub(super) groups: Option<At<Vec<At<String>>>>,
+    pub(super) timeout: Option<At<Duration>>,
+    pub(super) user: Option<At<String>>,
+    pub(super) recipient: Option<At<String>>,
+    pub(super) token_file: Option<At<String>>,
+}
+
 /// A table under its keys.
 struct View<'d>(&'d DeTable<'d>);
 
@@ -183,6 +202,15 @@ impl<'d> View<'d> {
         self.with(key, |v| form::time(v.as_str()?).ok())
     }
 
+    /// A list of texts.
+    fn words(&self, key: &str) -> Option<At<Vec<At<String>>>> {
+        self.with(key, |v| {
+            let each = v.as_array()?.iter();
+            each.map(|w| Some(At { at: w.span(), value: w.get_ref().as_str()?.to_owned() }))
+                .collect()
+        })
+    }
+
     fn view(&self, key: &str) -> Option<View<'d>> {
         self.value(key).and_then(|v| v.get_ref().as_table()).map(View)
     }
@@ -203,6 +231,7 @@ pub(super) fn file(doc: &DeTable<'_>) -> File {
         nodes: root.tables("node").into_iter().map(|(at, v)| node(at, &v)).collect(),
         witnesses: root.tables("witness").into_iter().map(|(at, v)| witness(at, &v)).collect(),
         groups: root.tables("group").into_iter().map(|(at, v)| group(at, &v)).collect(),
+        hooks: root.tables("hook").into_iter().map(|(at, v)| hook(at, &v)).collect(),
     }
 }
 
@@ -345,11 +374,7 @@ fn proxy(at: Span, v: &View<'_>) -> Proxy {
         at,
         named: v.value("unit").or(v.value("command")).is_some(),
         unit: v.text("unit"),
-        command: v.with("command", |v| {
-            let each = v.as_array()?.iter();
-            each.map(|w| Some(At { at: w.span(), value: w.get_ref().as_str()?.to_owned() }))
-                .collect()
-        }),
+        command: v.words("command"),
         user: v.text("user"),
         run: v.text("run"),
         config: v.text("config"),
@@ -357,5 +382,22 @@ fn proxy(at: Span, v: &View<'_>) -> Proxy {
         stop_timeout: v.time("stop-timeout"),
         restarts: v.int("restarts"),
         restart_window: v.time("restart-window"),
+    }
+}
+
+fn hook(at: Span, v: &View<'_>) -> Hook {
+    Hook {
+        at,
+        named: v.value("run").or(v.value("url")).is_some(),
+        name: v.text("name"),
+        run: v.words("run"),
+        url: v.text("url"),
+        style: v.text("style"),
+        on: v.words("on"),
+        groups: v.words("groups"),
+        timeout: v.time("timeout"),
+        user: v.text("user"),
+        recipient: v.text("recipient"),
+        token_file: v.text("token-file"),
     }
 }

@@ -61,8 +61,6 @@ pub(super) static LATER: &[&str] = &[
     "fence",
     "fencing",
     "routes",
-    "hook",
-    "hooks",
     "track-script",
     "track-process",
 ];

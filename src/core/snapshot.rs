@@ -43,6 +43,7 @@ impl Node {
             voting: self.voting_status(now),
             gate: None,
             dropped: vec![("vrid-errors".to_owned(), self.unknown_vrid)],
+            hooks: Vec::new(),
             further: Vec::new(),
         }
     }

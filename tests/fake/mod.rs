@@ -100,6 +100,7 @@ impl Daemon {
             group: Some(group.into()),
             kind: kind.into(),
             text: text.into(),
+            about: None,
         };
         self.fake.events.append(Timestamp::UNIX_EPOCH, note)
     }
@@ -152,6 +153,7 @@ pub(crate) fn status() -> Status {
             since: now,
         }],
         dropped: vec![],
+        hooks: vec![],
         further: vec![],
     }
 }

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod group;
+mod hooks;
 mod nodes;
 mod proxy;
 mod voters;
@@ -26,5 +27,6 @@ pub(super) fn check(file: &File) -> Vec<Diagnostic> {
     group::between(&file.groups, &mut found);
     addresses::between(&file.groups, &mut found);
     proxy::between(&file.groups, &mut found);
+    hooks::check(file, &mut found);
     found
 }

@@ -325,6 +325,7 @@ impl Booth {
             voting: Some(council.voting(now)),
             gate: None,
             dropped: dropped.map(|(why, n)| (format!("voters-{why}"), n)).collect(),
+            hooks: Vec::new(),
             further: Vec::new(),
         }
     }
