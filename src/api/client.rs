@@ -13,12 +13,14 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{ErrorBody, Health, MoveReport, ReloadReport};
+use super::{ErrorBody, Health, HookReport, MoveReport, ReloadReport};
 use crate::core::status::Status;
 use crate::io::events::{Page, Want};
 
 /// How long an answer may take, beyond the wait that was asked for.
 pub const LIMIT: Duration = Duration::from_secs(5);
+/// The longest that a hook may be given, and a little for those before it.
+const LONGEST_CALL: Duration = Duration::from_mins(61);
 /// The longest answer: a status of tens of thousands of addresses.
 const LONGEST: usize = 32 * 1024 * 1024;
 
@@ -142,6 +144,23 @@ impl Client {
     pub async fn hand_over(&self, group: &str, node: &str) -> Result<MoveReport, ClientError> {
         let path = format!("/v1/move?group={}&node={}", percent(group), percent(node));
         self.ask(Method::POST, &path, LIMIT).await
+    }
+
+    /// Has a hook called as if `group`, or any, became `state`.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; a hook that is not there is an `Answer`.
+    pub async fn hook(
+        &self,
+        name: &str,
+        group: Option<&str>,
+        state: &str,
+    ) -> Result<HookReport, ClientError> {
+        let mut path = format!("/v1/hook?name={}&state={}", percent(name), percent(state));
+        if let Some(group) = group {
+            path += &format!("&group={}", percent(group));
+        }
+        self.ask(Method::POST, &path, LONGEST_CALL + LIMIT).await
     }
 
     async fn ask<T: DeserializeOwned>(

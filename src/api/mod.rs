@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::status::Status;
+use crate::core::status::{HookCall, Status};
 use crate::io::events::EventLog;
 
 /// The longest a request for events may wait.
@@ -33,11 +33,31 @@ pub trait Backend: Send + Sync + 'static {
         node: String,
     ) -> impl Future<Output = Result<MoveReport, ReloadError>> + Send;
 
+    /// Calls a hook with a sample: `group` becomes `state`.
+    fn hook(
+        &self,
+        name: String,
+        group: Option<String>,
+        state: String,
+    ) -> impl Future<Output = Result<HookReport, ReloadError>> + Send;
+
     /// What happened lately.
     fn events(&self) -> &EventLog;
 }
 
 pub use moving::MoveReport;
+
+/// How the call of a hook went that somebody asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HookReport {
+    /// Its name.
+    pub name: String,
+    /// The script, or the URL.
+    pub target: String,
+    /// The call.
+    pub call: HookCall,
+}
 
 /// The core did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

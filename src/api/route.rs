@@ -13,7 +13,8 @@ use serde::Deserialize;
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    Backend, ErrorBody, Health, LONGEST_WAIT, MoveReport, ReloadError, ReloadReport, Unavailable,
+    Backend, ErrorBody, Health, HookReport, LONGEST_WAIT, MoveReport, ReloadError, ReloadReport,
+    Unavailable,
 };
 use crate::core::status::Status;
 use crate::io::events::{CAPACITY, Page, Want};
@@ -54,6 +55,7 @@ pub(super) fn router<B: Backend>(shared: Shared<B>) -> Router {
         .route("/v1/health", get(health::<B>))
         .route("/v1/reload", post(reload::<B>))
         .route("/v1/move", post(hand_over::<B>))
+        .route("/v1/hook", post(hook::<B>))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no such path; see docs/api.md") })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no such method here; see docs/api.md")
@@ -96,6 +98,25 @@ async fn hand_over<B: Backend>(
         query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
     tracing::info!(uid = asker.uid, pid = asker.pid, group, node, "move asked for over the socket");
     Ok(Json(shared.backend.hand_over(group, node).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HookQuery {
+    name: String,
+    group: Option<String>,
+    state: String,
+}
+
+async fn hook<B: Backend>(
+    State(shared): State<Shared<B>>,
+    Extension(asker): Extension<Asker>,
+    query: Result<Query<HookQuery>, QueryRejection>,
+) -> Result<Json<HookReport>, Problem> {
+    let Query(HookQuery { name, group, state }) =
+        query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
+    tracing::info!(uid = asker.uid, pid = asker.pid, name, "test of a hook asked for");
+    Ok(Json(shared.backend.hook(name, group, state).await?))
 }
 
 #[derive(Deserialize)]

@@ -45,7 +45,9 @@ pub(super) static HOOK: Table = Table {
                 min: 1,
                 max: 7,
             },
-            need: Need::Optional("what a group becomes, and fencing where the style has a word for it"),
+            need: Need::Optional(
+                "what a group becomes, and fencing where the style has a word for it",
+            ),
             example: "[\"active\", \"fault\"]",
             doc: "What it is called for: what a group becomes on this node, fencing, a peer lost or \
                   back, or every event there is.",

@@ -1,10 +1,10 @@
 //! Every key of the file, once: the walker, the JSON schema and the reference are made of this.
 
-use super::hook_keys::HOOK;
 use super::form::{
     Form, HOST, INTERFACE, LABEL, LINK_LOCAL, NAME, NODE_IP, NODE_IP6, PATH, SECRET, UNIT, USER,
     VIRTUAL, VOTER_IP, WORD,
 };
+use super::hook_keys::HOOK;
 
 /// A table of the file.
 #[derive(Debug)]

@@ -55,12 +55,5 @@ pub(super) static INLINE_SECRETS: &[&str] = &[
 ];
 
 /// Tables and keys that later releases will have.
-pub(super) static LATER: &[&str] = &[
-    "check",
-    "checks",
-    "fence",
-    "fencing",
-    "routes",
-    "track-script",
-    "track-process",
-];
+pub(super) static LATER: &[&str] =
+    &["check", "checks", "fence", "fencing", "routes", "track-script", "track-process"];

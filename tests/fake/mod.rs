@@ -9,9 +9,9 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vipd::api::server::Server;
-use vipd::api::{Backend, MoveReport, ReloadError, ReloadReport, Unavailable};
+use vipd::api::{Backend, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable};
 use vipd::core::status::{
-    AddressState, AddressStatus, Condition, GroupStatus, Note, Role, Severity, Status,
+    AddressState, AddressStatus, Condition, GroupStatus, HookCall, Note, Role, Severity, Status,
 };
 use vipd::io::events::EventLog;
 use vipd::types::{Instant, Priority, Version, VrId};
@@ -34,6 +34,22 @@ impl Backend for Fake {
             "hap2" => Ok(MoveReport { group, from: "hap1".into(), to, gap_us: Some(2_140) }),
             _ => Err(ReloadError::Refused(format!("no node {to:?}; the file has hap1, hap2"))),
         }
+    }
+
+    async fn hook(
+        &self,
+        name: String,
+        group: Option<String>,
+        state: String,
+    ) -> Result<HookReport, ReloadError> {
+        let (failed, output) = match name.as_str() {
+            "good" => (None, "all is well\ntwice"),
+            "bad" => (Some("exit status 3".to_owned()), "no mail today"),
+            _ => return Err(ReloadError::Refused(format!("there is no hook {name}"))),
+        };
+        let output = output.to_owned();
+        let call = HookCall { at: Instant::BOOT, kind: state, group, took_ms: 12, failed, output };
+        Ok(HookReport { name, target: "/etc/vipd/notify".into(), call })
     }
 
     async fn reload(&self) -> Result<ReloadReport, ReloadError> {

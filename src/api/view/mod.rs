@@ -2,6 +2,7 @@
 
 mod events;
 mod groups;
+mod hooks;
 mod status;
 mod text;
 mod time;
@@ -10,6 +11,7 @@ mod voting;
 use jiff::Zoned;
 
 pub use events::event;
+pub use hooks::{hook, hooks};
 pub use status::status;
 
 /// How to show things.

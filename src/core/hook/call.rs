@@ -132,11 +132,7 @@ fn object(hook: &Hook, occasion: &Occasion, scene: &Scene<'_>) -> Value {
     Value::Object(all)
 }
 
-fn variables(
-    hook: &Hook,
-    occasion: &Occasion,
-    scene: &Scene<'_>,
-) -> Vec<(&'static str, String)> {
+fn variables(hook: &Hook, occasion: &Occasion, scene: &Scene<'_>) -> Vec<(&'static str, String)> {
     const NAMES: [&str; 10] = [
         "VIPD_HOOK",
         "VIPD_CLUSTER",

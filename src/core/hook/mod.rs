@@ -33,6 +33,12 @@ pub enum State {
 }
 
 impl State {
+    /// All of them, by their words.
+    pub fn of(word: &str) -> Option<Self> {
+        let all = [Self::Active, Self::Backup, Self::Fault, Self::Stop];
+        all.into_iter().find(|state| state.word() == word)
+    }
+
     /// The word that hooks find.
     pub fn word(self) -> &'static str {
         match self {
@@ -177,6 +183,11 @@ impl Book {
     /// This node's priority in `group`.
     pub fn priority(&self, group: &str) -> Option<Priority> {
         self.groups.get(group)?.priority
+    }
+
+    /// Any group of the file.
+    pub fn first(&self) -> Option<&str> {
+        self.groups.iter().find(|(_, page)| page.priority.is_some()).map(|(name, _)| name.as_str())
     }
 
     /// What hooks are to be told of `note`.

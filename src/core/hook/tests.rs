@@ -102,9 +102,8 @@ fn what_is_not_a_state_has_its_own_word() {
 
 #[test]
 fn a_hook_hears_of_what_it_is_on_and_of_its_groups() {
-    let hook = |keys: &str| {
-        config(&format!("[[hook]]\nrun = [\"/n\"]\n{keys}")).hooks.pop().expect("one")
-    };
+    let hook =
+        |keys: &str| config(&format!("[[hook]]\nrun = [\"/n\"]\n{keys}")).hooks.pop().expect("one");
     let state = Occasion::sample(Instant::BOOT, "pg", Priority(150), State::Active);
     let mut of_nobody = state.clone();
     of_nobody.note.group = Some("other".to_owned());

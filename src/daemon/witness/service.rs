@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::api::server::Server;
-use crate::api::{Backend, MoveReport, ReloadError, ReloadReport, Unavailable};
+use crate::api::{Backend, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable};
 use crate::core::status::Status;
 use crate::io::events::EventLog;
 use crate::io::notify::{self, Watchdog};
@@ -239,6 +239,15 @@ impl Backend for Shared {
     async fn hand_over(&self, group: String, _node: String) -> Result<MoveReport, ReloadError> {
         let why = format!("a witness holds nothing: ask a node to move {group}");
         Err(ReloadError::Refused(why))
+    }
+
+    async fn hook(
+        &self,
+        _name: String,
+        _group: Option<String>,
+        _state: String,
+    ) -> Result<HookReport, ReloadError> {
+        Err(ReloadError::Refused("a witness calls no hooks: it has no group".to_owned()))
     }
 
     fn events(&self) -> &EventLog {
