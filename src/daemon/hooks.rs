@@ -367,3 +367,7 @@ async fn token(file: Option<&Path>) -> Result<Option<Zeroizing<String>>, String>
     });
     read.await.unwrap_or_else(|e| Err(e.to_string()))
 }
+
+#[cfg(test)]
+#[path = "hooks_tests.rs"]
+mod tests;

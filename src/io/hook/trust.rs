@@ -133,7 +133,9 @@ mod tests {
         fs::write(&script, "#!/bin/sh\n").unwrap();
         let me = nix::unistd::geteuid().as_raw();
         let good = || {
-            [&top, &top.join("a"), &dir, &script].map(|p| set(p, 0o755));
+            for path in [&top, &top.join("a"), &dir, &script] {
+                set(path, 0o755);
+            }
             look(&script, &[me])
         };
         good().unwrap();
