@@ -222,6 +222,12 @@ pub enum Command {
     Fence(FenceArgs),
     /// Have vipd read its configuration again; a bad file changes nothing
     Reload,
+    /// Call a hook with a sample event and show what it said, or show how the hooks do
+    ///
+    /// vipd calls it as it would on a transition: as the same user, in the same sandbox, with the
+    /// same limit. The reason says that it is a test. Without NAME, every hook with its latest
+    /// call.
+    Hook(HookArgs),
     /// Make a key for what vipd tells the other hosts
     ///
     /// Without FILE it is printed; with FILE a file is made that its owner alone can read. All
@@ -329,6 +335,18 @@ pub enum FenceCommand {
         #[arg(long)]
         json: bool,
     },
+/// `vipctl hook`.
+#[derive(Clone, Debug, Args)]
+pub struct HookArgs {
+    /// Which hook
+    pub name: Option<String>,
+    /// What the group seems to become
+    #[arg(long, value_name = "STATE", default_value = "active", requires = "name")]
+    #[arg(value_parser = ["active", "backup", "fault", "stop"])]
+    pub state: String,
+    /// Which group it seems to be [default: the first one of the hook]
+    #[arg(long, value_name = "GROUP", requires = "name")]
+    pub group: Option<String>,
 }
 
 /// `vipctl keygen`.
@@ -471,7 +489,7 @@ mod tests {
         let pages = man_pages().unwrap();
         let names: Vec<_> = pages.iter().map(|(n, _)| n.as_str()).collect();
         assert_eq!(names[..3], ["vipctl.8", "vipd.8", "vipctl-status.8"]);
-        assert_eq!(names.len(), 12);
+        assert_eq!(names.len(), 13);
         for (name, text) in &pages {
             let text = String::from_utf8(text.clone()).unwrap();
             assert!(text.contains(".SH \"EXIT STATUS\"\n.TP\n\\fB0\\fR\n"), "{name}: {text}");

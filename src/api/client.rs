@@ -14,11 +14,14 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::{ErrorBody, FenceOrder, Health, MoveReport, ReloadReport};
+use super::{ErrorBody, Health, HookReport, MoveReport, ReloadReport};
 use crate::core::status::Status;
 use crate::io::events::{Page, Want};
 
 /// How long an answer may take, beyond the wait that was asked for.
 pub const LIMIT: Duration = Duration::from_secs(5);
+/// The longest that a hook may be given, and a little for those before it.
+const LONGEST_CALL: Duration = Duration::from_mins(61);
 /// The longest answer: a status of tens of thousands of addresses.
 const LONGEST: usize = 32 * 1024 * 1024;
 
@@ -163,6 +166,21 @@ impl Client {
     /// See [`ClientError`].
     pub async fn fence_history(&self) -> Result<Vec<Record>, ClientError> {
         self.ask(Method::GET, "/v1/fence/history", LIMIT).await
+    /// Has a hook called as if `group`, or any, became `state`.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; a hook that is not there is an `Answer`.
+    pub async fn hook(
+        &self,
+        name: &str,
+        group: Option<&str>,
+        state: &str,
+    ) -> Result<HookReport, ClientError> {
+        let mut path = format!("/v1/hook?name={}&state={}", percent(name), percent(state));
+        if let Some(group) = group {
+            path += &format!("&group={}", percent(group));
+        }
+        self.ask(Method::POST, &path, LONGEST_CALL + LIMIT).await
     }
 
     async fn ask<T: DeserializeOwned>(

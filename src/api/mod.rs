@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::status::Status;
 use crate::io::events::{EventLog, Record};
+use crate::core::status::{HookCall, Status};
+use crate::io::events::EventLog;
 
 /// The longest a request for events may wait.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -43,6 +45,13 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What was told of fencing, oldest first; it outlives the daemon.
     fn fence_history(&self) -> Vec<Record>;
+    /// Calls a hook with a sample: `group` becomes `state`.
+    fn hook(
+        &self,
+        name: String,
+        group: Option<String>,
+        state: String,
+    ) -> impl Future<Output = Result<HookReport, ReloadError>> + Send;
 
     /// What happened lately.
     fn events(&self) -> &EventLog;
@@ -50,6 +59,18 @@ pub trait Backend: Send + Sync + 'static {
 
 pub use fencing::FenceOrder;
 pub use moving::MoveReport;
+
+/// How the call of a hook went that somebody asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HookReport {
+    /// Its name.
+    pub name: String,
+    /// The script, or the URL.
+    pub target: String,
+    /// The call.
+    pub call: HookCall,
+}
 
 /// The core did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

@@ -14,6 +14,8 @@ use tokio::sync::{Semaphore, watch};
 
 use super::{
     Backend, ErrorBody, FenceOrder, Health, LONGEST_WAIT, MoveReport, ReloadError, ReloadReport, Unavailable,
+    Backend, ErrorBody, Health, HookReport, LONGEST_WAIT, MoveReport, ReloadError, ReloadReport,
+    Unavailable,
 };
 use crate::core::status::Status;
 use crate::io::events::{CAPACITY, Page, Record, Want};
@@ -56,6 +58,7 @@ pub(super) fn router<B: Backend>(shared: Shared<B>) -> Router {
         .route("/v1/move", post(hand_over::<B>))
         .route("/v1/fence", post(fence::<B>))
         .route("/v1/fence/history", get(fence_history::<B>))
+        .route("/v1/hook", post(hook::<B>))
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "no such path; see docs/api.md") })
         .method_not_allowed_fallback(|| async {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "no such method here; see docs/api.md")
@@ -120,6 +123,21 @@ async fn fence<B: Backend>(
 
 async fn fence_history<B: Backend>(State(shared): State<Shared<B>>) -> Json<Vec<Record>> {
     Json(shared.backend.fence_history())
+struct HookQuery {
+    name: String,
+    group: Option<String>,
+    state: String,
+}
+
+async fn hook<B: Backend>(
+    State(shared): State<Shared<B>>,
+    Extension(asker): Extension<Asker>,
+    query: Result<Query<HookQuery>, QueryRejection>,
+) -> Result<Json<HookReport>, Problem> {
+    let Query(HookQuery { name, group, state }) =
+        query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
+    tracing::info!(uid = asker.uid, pid = asker.pid, name, "test of a hook asked for");
+    Ok(Json(shared.backend.hook(name, group, state).await?))
 }
 
 #[derive(Deserialize)]

@@ -17,6 +17,13 @@ use vipd::cli::{
 use vipd::config;
 use vipd::core::status::Status;
 use vipd::io::events::{CAPACITY, Page, Record, Want};
+    self, CheckArgs, Command, Common, EventsArgs, HookArgs, KeygenArgs, StatusArgs, Vipctl, When,
+    exit,
+};
+use vipd::config;
+use vipd::core::status::Status;
+use vipd::io::events::{CAPACITY, Page, Want};
+use vipd::io::hook::trust::{self, Distrust};
 use vipd::io::secret::{self, SecretError};
 
 /// Columns where there is no terminal to ask.
@@ -75,6 +82,7 @@ fn run(args: &Vipctl) -> Result<u8, Failure> {
         Command::Replay { file } => replay(file),
         Command::Move { group, node } => on_runtime(hand_over(common, group, node)),
         Command::Fence(args) => on_runtime(fence(common, args)),
+        Command::Hook(args) => on_runtime(hook(common, args)),
         Command::Reload => on_runtime(reload(common)),
         Command::Check(args) => check(common, args),
         Command::Keygen(args) => keygen(args),
@@ -333,6 +341,19 @@ fn agreed(question: &str) -> Result<bool, Failure> {
         .read_line(&mut answer)
         .map_err(|e| Failure::Other(format!("cannot read the answer: {e}")))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+/// Tries a hook, or tells how all of them do.
+async fn hook(common: &Common, args: &HookArgs) -> Result<u8, Failure> {
+    let client = Client::new(common.socket());
+    let Some(name) = &args.name else {
+        let status = client.status().await?;
+        let color = stdout_color(common.color);
+        let view = View { width: size().0, color, now: Zoned::now(), all: true };
+        print(view::hooks(&status, &view).as_bytes())?;
+        return Ok(exit::OK);
+    };
+    let report = client.hook(name, args.group.as_deref(), &args.state).await?;
+    print(view::hook(&report).as_bytes())?;
+    Ok(if report.call.failed.is_some() { exit::FAILED } else { exit::OK })
 }
 
 async fn reload(common: &Common) -> Result<u8, Failure> {
@@ -369,12 +390,18 @@ fn check(common: &Common, args: &CheckArgs) -> Result<u8, Failure> {
         }
     };
     let mut out = config::render(&found, &name, &text, color);
+    let mut wrong = false;
     for (path, vips) in config.proxy_files() {
         // On the host where one checks there need be no proxy.
         let Ok(text) = std::fs::read_to_string(path) else { continue };
         let more = config::lint::haproxy(&text, &vips);
         out += &config::render(&more, &path.display().to_string(), &text, color);
         found.extend(more);
+    }
+    for hook in &config.hooks {
+        let (text, bad) = scripted(hook);
+        wrong |= bad;
+        out += &text;
     }
     for line in config.meaning() {
         out += &line;
@@ -384,7 +411,30 @@ fn check(common: &Common, args: &CheckArgs) -> Result<u8, Failure> {
     if let Some(node) = &args.node {
         config.find(node).map_err(|e| Failure::Other(e.to_string()))?;
     }
-    Ok(if args.strict && !found.is_empty() { exit::FAILED } else { exit::OK })
+    wrong |= args.strict && !found.is_empty();
+    Ok(if wrong { exit::FAILED } else { exit::OK })
+}
+
+/// What is wrong with the script of a hook on this host, and whether vipd would refuse it.
+///
+/// Who runs it without `user` is for vipd to find out: its own user, or nobody.
+fn scripted(hook: &config::Hook) -> (String, bool) {
+    let config::HookKind::Run { argv, user } = &hook.what else { return Default::default() };
+    let path = Path::new(argv.first().map_or("", String::as_str));
+    let users = user.as_deref().map_or(vec!["nobody", "vipd"], |user| vec![user]);
+    let name = &hook.name;
+    let uids: Vec<_> = users.iter().filter_map(|user| trust::uid(user)).collect();
+    match trust::look(path, &uids) {
+        Ok(()) if user.is_some() && uids.is_empty() => {
+            (format!("warning: hook {name}: no user {} on this host\n", users.concat()), false)
+        }
+        Ok(()) => Default::default(),
+        // On the host where one checks it need not be.
+        Err(why @ Distrust::Missing(_)) => {
+            (format!("note: hook {name}: {why} on this host\n"), false)
+        }
+        Err(why) => (format!("error: hook {name}: vipd would refuse it: {why}\n"), true),
+    }
 }
 
 fn keygen(args: &KeygenArgs) -> Result<u8, Failure> {

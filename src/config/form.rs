@@ -63,6 +63,12 @@ pub(super) static AGENT: Form =
 pub(super) static CREDENTIAL: Form =
     Form { what: "the name of a credential", check: credential, pattern: None, hide: true };
 pub(super) static WORD: Form = form("a string", word, None);
+pub(super) static URL: Form = Form {
+    what: "an http or https URL",
+    check: url,
+    pattern: Some("^https?://[^/\\s@]+"),
+    hide: true,
+};
 pub(super) static NODE_IP: Form =
     form("an IP address without prefix length", |s| node_ip(s).map(drop), Some("^[0-9a-fA-F.:]+$"));
 pub(super) static VOTER_IP: Form = form(
@@ -208,6 +214,23 @@ pub(super) fn line(s: &str) -> Result<(), Refusal> {
 
 fn word(s: &str) -> Result<(), Refusal> {
     if s.contains('\0') { Err(Refusal::new("has a NUL")) } else { Ok(()) }
+}
+
+/// What a webhook is reached by. Whatever could be a password in it is refused unseen.
+fn url(s: &str) -> Result<(), Refusal> {
+    let rest = s.strip_prefix("http://").or_else(|| s.strip_prefix("https://"));
+    let rest = rest.ok_or_else(|| Refusal::new("begins with neither `http://` nor `https://`"))?;
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if host.contains('@') {
+        return Err(Refusal::new("has a user or password in it; a token goes into `token-file`"));
+    }
+    if host.is_empty() || host.starts_with(':') {
+        return Err(Refusal::new("names no host"));
+    }
+    if !s.chars().all(|c| c.is_ascii_graphic()) || s.contains('#') || s.len() > 2048 {
+        return Err(Refusal::new("has characters that a URL cannot have here, or is too long"));
+    }
+    Ok(())
 }
 
 /// An address of a host.

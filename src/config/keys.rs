@@ -5,6 +5,7 @@ use super::form::{
     Form, HOST, INTERFACE, LABEL, LINK_LOCAL, NAME, NODE_IP, NODE_IP6, PATH, SECRET, UNIT, USER,
     VIRTUAL, VOTER_IP, WORD,
 };
+use super::hook_keys::HOOK;
 
 /// A table of the file.
 #[derive(Debug)]
@@ -86,16 +87,16 @@ pub(super) enum Kind {
     },
 }
 
-const HOUR: u64 = 3_600_000;
+pub(super) const HOUR: u64 = 3_600_000;
 const PRIORITY: Kind = Kind::Int { min: 1, max: 255 };
 /// Slots and groups are counted in 16 bits.
 const MANY: usize = 65_535;
 
-const fn time(min: u64, max: u64) -> Kind {
+pub(super) const fn time(min: u64, max: u64) -> Kind {
     Kind::Time { min, max, never: false }
 }
 
-const fn text(form: &'static Form) -> Kind {
+pub(super) const fn text(form: &'static Form) -> Kind {
     Kind::Text(form)
 }
 
@@ -138,6 +139,11 @@ pub(super) static FILE: Table = Table {
             need: Need::Optional("the defaults below"),
             example: "{ action = \"off\" }",
             doc: "When a node's power is cut, and how.",
+            name: "hook",
+            kind: Kind::Tables { of: &HOOK, max: 32 },
+            need: Need::Default("[]"),
+            example: "[{ run = [\"/etc/vipd/notify\"] }]",
+            doc: "What is called when something happens.",
         },
     ],
 };
@@ -584,3 +590,5 @@ pub(super) static PROXY: Table = Table {
 /// All tables, in the order of the reference.
 pub(super) static TABLES: [&Table; 10] =
     [&CLUSTER, &NODE, &DEVICE, &WITNESS, &GROUP, &ADDRESS, &ROUTER, &ANNOUNCE, &PROXY, &FENCING];
+pub(super) static TABLES: [&Table; 9] =
+    [&CLUSTER, &NODE, &WITNESS, &GROUP, &ADDRESS, &ROUTER, &ANNOUNCE, &PROXY, &HOOK];

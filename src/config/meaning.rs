@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::walk::show;
-use super::{Config, Group, Proxy, ProxyKind, Run, Safety, Transport};
+use super::{Config, Group, Hook, HookKind, Proxy, ProxyKind, Run, Safety, Style, Transport};
 use crate::types::{Family, Priority};
 
 impl Config {
@@ -23,6 +23,10 @@ impl Config {
             out.push(String::new());
             self.group(group, &mut out);
         }
+        if !self.hooks.is_empty() {
+            out.push(String::new());
+        }
+        out.extend(self.hooks.iter().map(hook));
         out
     }
 
@@ -121,6 +125,22 @@ impl Config {
             group.proxy.as_ref().map_or_else(|| "none".to_owned(), proxy)
         ));
     }
+}
+
+fn hook(hook: &Hook) -> String {
+    let told = match (&hook.what, hook.style) {
+        (HookKind::Post { .. }, _) => "by HTTP POST",
+        (HookKind::Run { .. }, Style::Vipd) => "on its input and in VIPD_* variables",
+        (HookKind::Run { .. }, Style::Keepalived { .. }) => "as a keepalived notify script",
+        (HookKind::Run { .. }, Style::Pacemaker) => "as a Pacemaker alert agent",
+    };
+    let groups = if hook.groups.is_empty() { "every group".into() } else { hook.groups.join(", ") };
+    format!(
+        "hook {}: {} is told of {groups} {told}, for at most {}",
+        hook.name,
+        hook.what.target(),
+        show(hook.timeout)
+    )
 }
 
 fn preemption(group: &Group) -> String {

@@ -10,6 +10,8 @@ mod digest;
 mod fence;
 mod fence_keys;
 mod form;
+mod hook;
+mod hook_keys;
 mod host;
 mod keys;
 mod lease;
@@ -35,6 +37,7 @@ use crate::types::{Centis, Family, Priority, Version, VrId};
 pub use diag::{Diagnostic, Severity, Span, position, render};
 pub use fence::{Device, FenceAction, Fencing, Secret, SecretSource, When};
 pub use form::{PasswordError, password};
+pub use hook::{Hook, HookKind, On, Style};
 pub use host::HostError;
 pub use lease::{Lease, Member, Voter};
 pub use schema::{reference, schema};
@@ -93,6 +96,8 @@ pub struct Config {
     pub groups: Vec<Group>,
     /// When a node's power is cut, and how.
     pub fencing: Fencing,
+    /// What is called when something happens, in the order of the file.
+    pub hooks: Vec<Hook>,
 }
 
 /// A host that runs vipd.

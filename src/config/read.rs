@@ -27,6 +27,7 @@ pub(super) struct File {
     pub(super) witnesses: Vec<Witness>,
     pub(super) groups: Vec<Group>,
     pub(super) fencing: Option<Fencing>,
+    pub(super) hooks: Vec<Hook>,
 }
 
 impl File {
@@ -152,6 +153,24 @@ pub(super) struct Proxy {
     pub(super) restart_window: Option<At<Duration>>,
 }
 
+/// `[[hook]]`
+#[derive(Debug)]
+pub(super) struct Hook {
+    pub(super) at: Span,
+    /// Whether there is a `run` or a `url`, be it refused.
+    pub(super) named: bool,
+    pub(super) name: Option<At<String>>,
+    pub(super) run: Option<At<Vec<At<String>>>>,
+    pub(super) url: Option<At<String>>,
+    pub(super) style: Option<At<String>>,
+    pub(super) on: Option<At<Vec<At<String>>>>,
+    pub(super) groups: Option<At<Vec<At<String>>>>,
+    pub(super) timeout: Option<At<Duration>>,
+    pub(super) user: Option<At<String>>,
+    pub(super) recipient: Option<At<String>>,
+    pub(super) token_file: Option<At<String>>,
+}
+
 /// A table under its keys.
 pub(super) struct View<'d>(pub(super) &'d DeTable<'d>);
 
@@ -191,6 +210,16 @@ impl<'d> View<'d> {
     }
 
     pub(super) fn view(&self, key: &str) -> Option<View<'d>> {
+    /// A list of texts.
+    fn words(&self, key: &str) -> Option<At<Vec<At<String>>>> {
+        self.with(key, |v| {
+            let each = v.as_array()?.iter();
+            each.map(|w| Some(At { at: w.span(), value: w.get_ref().as_str()?.to_owned() }))
+                .collect()
+        })
+    }
+
+    fn view(&self, key: &str) -> Option<View<'d>> {
         self.value(key).and_then(|v| v.get_ref().as_table()).map(View)
     }
 
@@ -211,6 +240,7 @@ pub(super) fn file(doc: &DeTable<'_>) -> File {
         witnesses: root.tables("witness").into_iter().map(|(at, v)| witness(at, &v)).collect(),
         groups: root.tables("group").into_iter().map(|(at, v)| group(at, &v)).collect(),
         fencing: root.view("fencing").map(|f| fencing(root.at("fencing"), &f)),
+        hooks: root.tables("hook").into_iter().map(|(at, v)| hook(at, &v)).collect(),
     }
 }
 
@@ -355,11 +385,7 @@ fn proxy(at: Span, v: &View<'_>) -> Proxy {
         at,
         named: v.value("unit").or(v.value("command")).is_some(),
         unit: v.text("unit"),
-        command: v.with("command", |v| {
-            let each = v.as_array()?.iter();
-            each.map(|w| Some(At { at: w.span(), value: w.get_ref().as_str()?.to_owned() }))
-                .collect()
-        }),
+        command: v.words("command"),
         user: v.text("user"),
         run: v.text("run"),
         config: v.text("config"),
@@ -367,5 +393,22 @@ fn proxy(at: Span, v: &View<'_>) -> Proxy {
         stop_timeout: v.time("stop-timeout"),
         restarts: v.int("restarts"),
         restart_window: v.time("restart-window"),
+    }
+}
+
+fn hook(at: Span, v: &View<'_>) -> Hook {
+    Hook {
+        at,
+        named: v.value("run").or(v.value("url")).is_some(),
+        name: v.text("name"),
+        run: v.words("run"),
+        url: v.text("url"),
+        style: v.text("style"),
+        on: v.words("on"),
+        groups: v.words("groups"),
+        timeout: v.time("timeout"),
+        user: v.text("user"),
+        recipient: v.text("recipient"),
+        token_file: v.text("token-file"),
     }
 }

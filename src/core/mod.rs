@@ -28,6 +28,7 @@ pub mod fence;
 mod fencing;
 mod gap;
 mod group;
+pub mod hook;
 mod kernel;
 pub mod lease;
 mod links;
@@ -148,8 +149,16 @@ impl Out<'_> {
         kind: &str,
         text: String,
     ) {
-        let group = group.map(str::to_owned);
-        self.actions.push(Action::Note(Note { at, severity, group, kind: kind.to_owned(), text }));
+        let (group, kind) = (group.map(str::to_owned), kind.to_owned());
+        self.actions.push(Action::Note(Note { at, severity, group, kind, text, about: None }));
+    }
+
+    /// A note about another node.
+    fn note_of(&mut self, peer: String, at: Instant, severity: Severity, kind: &str, text: String) {
+        self.note(at, severity, None, kind, text);
+        if let Some(Action::Note(note)) = self.actions.last_mut() {
+            note.about = Some(peer);
+        }
     }
 
     /// Our source address on a port.
@@ -471,12 +480,13 @@ impl Node {
             for peer in self.peers.iter_mut().filter(|p| self.links.on_link(ifindex, p.ip)) {
                 for source in sources.into_iter().flatten() {
                     if peer.ask(now, ifindex, source, out) == Change::Lost {
-                        lost.push(format!("{} ({}) does not answer any more", peer.name, peer.ip));
+                        let text = format!("{} ({}) does not answer any more", peer.name, peer.ip);
+                        lost.push((peer.name.clone(), text));
                     }
                 }
             }
-            for text in lost {
-                self.parts(out).1.note(now, Severity::Warn, None, "peer-unreachable", text);
+            for (peer, text) in lost {
+                self.parts(out).1.note_of(peer, now, Severity::Warn, "peer-unreachable", text);
             }
         }
     }

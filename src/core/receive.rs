@@ -111,7 +111,7 @@ impl Node {
         let (groups, mut out) = self.parts(out);
         if let Some(name) = name {
             let text = format!("{name} ({ip}) answers again; announcing again");
-            out.note(now, Severity::Info, None, "peer-returned", text);
+            out.note_of(name, now, Severity::Info, "peer-returned", text);
         }
         for group in groups.values_mut().filter(|g| g.is_active() && g.port == Some(ifindex)) {
             group.assert(now, &mut out);

@@ -44,6 +44,7 @@ impl Node {
             fencing: self.fencing_status(now),
             gate: None,
             dropped: vec![("vrid-errors".to_owned(), self.unknown_vrid)],
+            hooks: Vec::new(),
             further: Vec::new(),
         }
     }

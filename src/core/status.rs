@@ -37,6 +37,9 @@ pub struct Status {
     pub gate: Option<GateStatus>,
     /// Packets dropped by reason that belong to no group: `(reason, count)`.
     pub dropped: Vec<(String, u64)>,
+    /// What is called when something happens, in the order of the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<HookStatus>,
     /// Of a witness: the further clusters that it votes in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub further: Vec<Status>,
@@ -402,4 +405,43 @@ pub struct Note {
     pub kind: String,
     /// In words, with the reason.
     pub text: String,
+    /// The node or router it is about, where it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<String>,
+}
+
+/// A hook, and how its calls went.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HookStatus {
+    /// Its name.
+    pub name: String,
+    /// The script, or the URL.
+    pub target: String,
+    /// How often it was called.
+    pub calls: u64,
+    /// How many of the calls failed.
+    pub failures: u64,
+    /// How many events it was not told, as too many waited.
+    pub dropped: u64,
+    /// The latest call.
+    pub last: Option<HookCall>,
+}
+
+/// One call of a hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HookCall {
+    /// When it ended.
+    pub at: Instant,
+    /// For which event: `active`, `backup`, `fault`, `stop`, or the kind of the note.
+    pub kind: String,
+    /// Of which group.
+    pub group: Option<String>,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+    /// Why it failed; `None` if it did not.
+    pub failed: Option<String>,
+    /// The end of what it printed, or of the answer.
+    pub output: String,
 }

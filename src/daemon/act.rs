@@ -142,7 +142,7 @@ impl Shell {
             ),
         };
         let group = group.map(str::to_owned);
-        self.tell(Note { at, severity, group, kind: kind.to_owned(), text });
+        self.tell(Note { at, severity, group, kind: kind.to_owned(), text, about: None });
     }
 
     fn with_voters(&mut self, act: impl FnOnce(&mut Voters, Option<&mut Ballots>)) {

@@ -14,6 +14,7 @@ mod act;
 mod clocks;
 mod fencing;
 mod gatekeeper;
+mod hooks;
 mod instance;
 mod recorder;
 pub mod replay;
@@ -200,8 +201,10 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
         .map_err(io_error("the core thread"))?;
     let (before, of) = ((record, gate), (node.as_str(), &*loaded.config));
     let service = Arc::new(service::Service::new(options.clone(), instance, before, of, inbox));
-    let clean = runtime.block_on(service.run(&loaded.warnings, server, outbox));
+    let clean = runtime.block_on(service.run((&loaded.warnings, &loaded.config), server, outbox));
     let joined = core.join().is_ok();
+    // Whoever still waits for a name server is not waited for.
+    runtime.shutdown_background();
     Ok(clean && joined)
 }
 

@@ -16,6 +16,10 @@ use crate::api::server::Server;
 use crate::api::{Backend, FenceOrder, MoveReport, ReloadError, ReloadReport, Unavailable};
 use crate::config::{self, Config, HostError, ProxyKind};
 use crate::core::event::{ProxyEvent, Secrets};
+use crate::api::{Backend, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable};
+use crate::config::{self, Config, HostError, ProxyKind};
+use crate::core::event::{ProxyEvent, Secrets};
+use crate::core::hook::State;
 use crate::core::status::{Note, Status};
 use crate::io::ballots::Ballots;
 use crate::io::events::{self, EventLog};
@@ -28,6 +32,7 @@ use crate::wire::peer::Keyring;
 
 use super::clocks::{self, Told};
 use super::fencing::Fencing;
+use super::hooks::Hooks;
 use super::instance::Instance;
 use super::turn::{Fresh, Input, Output};
 use super::{Loaded, Options};
@@ -124,7 +129,7 @@ fn password(path: &Path) -> Result<[u8; 8], String> {
 }
 
 /// What is in a file that others must not read.
-fn private(path: &Path, longest: u64) -> Result<Vec<u8>, String> {
+pub(super) fn private(path: &Path, longest: u64) -> Result<Vec<u8>, String> {
     use std::os::unix::fs::MetadataExt as _;
     let meta = fs::metadata(path).map_err(|e| e.to_string())?;
     if meta.mode() & 0o007 != 0 {
@@ -160,6 +165,8 @@ pub(super) struct Service {
     /// A proxy is a command: it ends with this process, so nothing could be left behind it.
     commands: AtomicBool,
     pub(super) events: EventLog,
+    events: Arc<EventLog>,
+    hooks: Hooks,
     /// Whether anything is held by lease, so that the clocks matter.
     leased: AtomicBool,
     /// One reload at a time: the file that was read last is the one in force.
@@ -176,6 +183,8 @@ impl Service {
         inbox: wake::Sender<Input>,
     ) -> Self {
         let fencing = Fencing::open(&options.runtime_dir, &options.state_dir);
+        let events = Arc::new(EventLog::new(node, Timestamp::now()));
+        let hooks = Hooks::new(Arc::clone(&events), &config.cluster, node);
         Self {
             fencing,
             node: node.to_owned(),
@@ -185,7 +194,8 @@ impl Service {
             gate,
             inbox,
             commands: AtomicBool::new(has_commands(config)),
-            events: EventLog::new(node, Timestamp::now()),
+            events,
+            hooks,
             leased: AtomicBool::new(config.needs_lease()),
             reloading: Mutex::new(()),
         }
@@ -208,13 +218,14 @@ impl Service {
     /// Runs until the core thread has given everything up; says whether that went well.
     pub(super) async fn run(
         self: Arc<Self>,
-        warnings: &str,
+        (warnings, config): (&str, &Config),
         server: Server,
         outbox: mpsc::Receiver<Output>,
     ) -> bool {
         if !warnings.is_empty() {
             tracing::warn!("{warnings}");
         }
+        self.hooks.configure(config);
         let (proxies, reports) = mpsc::channel(PROXY_EVENTS);
         let supervisor = Supervisor::new(proxies);
         let (stop_server, stopped) = oneshot::channel::<()>();
@@ -246,6 +257,21 @@ impl Service {
         end != End::Failed
     }
 
+    /// Something happened: it is kept, and the hooks hear of it.
+    fn note(&self, note: Note) {
+        self.hooks.tell(&note);
+        self.events.append(Timestamp::now(), note);
+    }
+
+    /// The core's snapshot, and what it does not know.
+    async fn status(&self) -> Result<Status, Unavailable> {
+        let mut status = self.ask(Input::Status).await?;
+        let (hooks, conditions) = self.hooks.status();
+        status.hooks = hooks;
+        status.conditions.extend(conditions);
+        Ok(status)
+    }
+
     /// Carries out what the core thread says, until it says [`Output::Exit`].
     async fn pump(self: &Arc<Self>, mut outbox: mpsc::Receiver<Output>, mut supervisor: Supervisor) -> End {
         let mut clean = true;
@@ -258,6 +284,7 @@ impl Service {
                         notify::status(&format!("{group}: {}: {}", note.kind, note.text));
                     }
                     self.keep(note);
+                    self.note(note);
                 }
                 Output::Proxy(group, proxy, order) => supervisor.order(group, &proxy, order),
                 Output::Fence { run, victim, device, power } => {
@@ -270,7 +297,7 @@ impl Service {
                     return End::Left;
                 }
                 Output::Exit { left: false } => {
-                    supervisor.shutdown().await;
+                    tokio::join!(supervisor.shutdown(), self.hooks.end());
                     return if clean { End::Clean } else { End::Failed };
                 }
             }
@@ -369,8 +396,10 @@ impl Service {
         self.commands.store(has_commands(&config), Ordering::Relaxed);
         let fresh = Box::new(Fresh { config, secrets, keys, ballots, text });
         let leased = fresh.config.needs_lease();
+        let config = Arc::clone(&fresh.config);
         let changes = self.ask(|to| Input::Reload(fresh, to)).await?;
         self.leased.store(leased, Ordering::Relaxed);
+        self.hooks.configure(&config);
 
         if !warnings.is_empty() {
             tracing::warn!("{warnings}");
@@ -434,7 +463,7 @@ impl Service {
         clocks::keep(leased, |told| match told {
             Told::Clock(clock) => self.inbox.try_send(Input::Clock(clock)).is_ok(),
             Told::Note(note) => {
-                self.events.append(Timestamp::now(), note);
+                self.note(note);
                 true
             }
         })
@@ -479,6 +508,8 @@ impl Backend for Shared {
         let mut status = self.0.ask(Input::Status).await?;
         self.0.fencing.complete(&mut status);
         Ok(status)
+    fn status(&self) -> impl Future<Output = Result<Status, Unavailable>> + Send {
+        self.0.status()
     }
 
     fn reload(&self) -> impl Future<Output = Result<ReloadReport, ReloadError>> + Send {
@@ -495,6 +526,16 @@ impl Backend for Shared {
 
     fn fence_history(&self) -> Vec<events::Record> {
         self.0.fencing.history()
+    async fn hook(
+        &self,
+        name: String,
+        group: Option<String>,
+        state: String,
+    ) -> Result<HookReport, ReloadError> {
+        let state = State::of(&state)
+            .ok_or_else(|| ReloadError::Refused(format!("no group can become {state}")))?;
+        let report = self.0.hooks.test(&name, group.as_deref(), state).await;
+        report.map_err(ReloadError::Refused)
     }
 
     fn events(&self) -> &EventLog {

@@ -601,7 +601,7 @@ impl Shell {
 }
 
 pub(super) fn note(at: Instant, severity: Severity, kind: &str, text: String) -> Note {
-    Note { at, severity, group: None, kind: kind.to_owned(), text }
+    Note { at, severity, group: None, kind: kind.to_owned(), text, about: None }
 }
 
 fn failure(error: &io::Error) -> Failure {

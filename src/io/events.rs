@@ -159,6 +159,7 @@ mod tests {
             group: group.map(Into::into),
             kind: "active".into(),
             text: text.into(),
+            about: None,
         }
     }
 

@@ -8,6 +8,7 @@ pub mod ballots;
 pub mod clock;
 pub mod events;
 pub mod history;
+pub mod hook;
 pub mod job;
 pub mod log;
 pub mod netlink;

@@ -10,8 +10,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vipd::api::server::Server;
 use vipd::api::{Backend, FenceOrder, MoveReport, ReloadError, ReloadReport, Unavailable};
+use vipd::api::{Backend, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable};
 use vipd::core::status::{
-    AddressState, AddressStatus, Condition, GroupStatus, Note, Role, Severity, Status,
+    AddressState, AddressStatus, Condition, GroupStatus, HookCall, Note, Role, Severity, Status,
 };
 use vipd::io::events::{EventLog, Record, Want};
 use vipd::types::{Instant, Priority, Version, VrId};
@@ -45,6 +46,20 @@ impl Backend for Fake {
 
     fn fence_history(&self) -> Vec<Record> {
         self.events.page(Want { after: None, limit: 10, group: None }).events
+    async fn hook(
+        &self,
+        name: String,
+        group: Option<String>,
+        state: String,
+    ) -> Result<HookReport, ReloadError> {
+        let (failed, output) = match name.as_str() {
+            "good" => (None, "all is well\ntwice"),
+            "bad" => (Some("exit status 3".to_owned()), "no mail today"),
+            _ => return Err(ReloadError::Refused(format!("there is no hook {name}"))),
+        };
+        let output = output.to_owned();
+        let call = HookCall { at: Instant::BOOT, kind: state, group, took_ms: 12, failed, output };
+        Ok(HookReport { name, target: "/etc/vipd/notify".into(), call })
     }
 
     async fn reload(&self) -> Result<ReloadReport, ReloadError> {
@@ -111,6 +126,7 @@ impl Daemon {
             group: Some(group.into()),
             kind: kind.into(),
             text: text.into(),
+            about: None,
         };
         self.fake.events.append(Timestamp::UNIX_EPOCH, note)
     }
@@ -163,6 +179,7 @@ pub(crate) fn status() -> Status {
             since: now,
         }],
         dropped: vec![],
+        hooks: vec![],
         further: vec![],
     }
 }

@@ -35,6 +35,7 @@ mod tests {
             group: Some("postgres".into()),
             kind: "address-restored".into(),
             text: "192.168.34.85/24 was deleted\nby somebody".into(),
+            about: None,
         };
         let record = Record { id: 1, wall: jiff::Timestamp::UNIX_EPOCH, node: "hap1".into(), note };
         assert_eq!(

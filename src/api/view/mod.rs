@@ -3,6 +3,7 @@
 mod events;
 mod fencing;
 mod groups;
+mod hooks;
 mod status;
 mod text;
 mod time;
@@ -11,6 +12,7 @@ mod voting;
 use jiff::Zoned;
 
 pub use events::event;
+pub use hooks::{hook, hooks};
 pub use status::status;
 
 /// How to show things.

@@ -76,6 +76,7 @@ fn node(groups: Vec<GroupStatus>) -> Status {
         groups,
         conditions: vec![],
         dropped: vec![("bad-checksum".into(), 0)],
+        hooks: vec![],
         further: vec![],
     }
 }

@@ -3,6 +3,7 @@
 mod addresses;
 mod fence;
 mod group;
+mod hooks;
 mod nodes;
 mod proxy;
 mod voters;
@@ -29,5 +30,6 @@ pub(super) fn check(file: &File) -> Vec<Diagnostic> {
     group::between(&file.groups, &mut found);
     addresses::between(&file.groups, &mut found);
     proxy::between(&file.groups, &mut found);
+    hooks::check(file, &mut found);
     found
 }

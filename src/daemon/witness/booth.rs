@@ -322,6 +322,7 @@ impl Booth {
             fencing: Vec::new(),
             gate: None,
             dropped: dropped.map(|(why, n)| (format!("voters-{why}"), n)).collect(),
+            hooks: Vec::new(),
             further: Vec::new(),
         }
     }

@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::api::server::Server;
 use crate::api::{Backend, FenceOrder, MoveReport, ReloadError, ReloadReport, Unavailable};
+use crate::api::{Backend, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable};
 use crate::core::status::Status;
 use crate::io::events::{self, EventLog};
 use crate::io::notify::{self, Watchdog};
@@ -247,6 +248,13 @@ impl Backend for Shared {
 
     fn fence_history(&self) -> Vec<events::Record> {
         Vec::new()
+    async fn hook(
+        &self,
+        _name: String,
+        _group: Option<String>,
+        _state: String,
+    ) -> Result<HookReport, ReloadError> {
+        Err(ReloadError::Refused("a witness calls no hooks: it has no group".to_owned()))
     }
 
     fn events(&self) -> &EventLog {

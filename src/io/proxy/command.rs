@@ -196,8 +196,9 @@ impl Command {
             self.report.notice(ProxyEvent::Notice { text: text.into() }).await;
         }
         let live = account.and_then(|account| {
-            let (child, out, err) = spawn::spawn(&self.argv, account.as_ref())
-                .map_err(|e| format!("{}: {e}", self.program()))?;
+            let spawn::Spawned { child, out, err, .. } =
+                spawn::spawn(&self.argv, account.as_ref(), spawn::Given::default())
+                    .map_err(|e| format!("{}: {e}", self.program()))?;
             let output = [self.relay("stdout", out.into()), self.relay("stderr", err.into())];
             Ok(Live { child, output })
         });

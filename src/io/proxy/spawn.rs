@@ -1,6 +1,6 @@
 //! A child process without vipd's privileges. The only place that forks.
 //!
-//! The child gets a session of its own, `/dev/null` as its input, the default signal mask,
+//! The child gets a session of its own, `/dev/null` or a pipe as its input, the default signal mask,
 //! handlers, scheduling and umask, no descriptor above 2, none of the variables that systemd
 //! meant for vipd, no capability and no way to gain one, and SIGTERM when vipd dies. Where vipd
 //! may change users, it also gets another user; elsewhere it is vipd's user without vipd's
@@ -11,7 +11,7 @@
 use std::ffi::CString;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid, User};
@@ -47,7 +47,7 @@ const CAP_END: libc::c_ulong = 64;
 
 /// The user of a command, with everything the child needs to become it.
 #[derive(Clone, Debug)]
-pub(super) struct Account {
+pub(in crate::io) struct Account {
     name: String,
     home: std::path::PathBuf,
     uid: Uid,
@@ -55,11 +55,17 @@ pub(super) struct Account {
     groups: Vec<libc::gid_t>,
 }
 
+impl Account {
+    pub(in crate::io) fn uid(&self) -> u32 {
+        self.uid.as_raw()
+    }
+}
+
 /// Looks up whom to run a command as; `None` for vipd's own user. May ask the network.
 ///
 /// # Errors
 /// In words: no such user, or vipd may not become it.
-pub(super) fn account(user: Option<&str>) -> Result<Option<Account>, String> {
+pub(in crate::io) fn account(user: Option<&str>) -> Result<Option<Account>, String> {
     let free = may_change_user();
     let name = match user {
         Some(name) => name,
@@ -92,11 +98,31 @@ pub(super) fn account(user: Option<&str>) -> Result<Option<Account>, String> {
 ///
 /// Dropping it kills its whole group.
 #[derive(Debug)]
-pub(super) struct Child {
+pub(in crate::io) struct Child {
     inner: std::process::Child,
     pid: Pid,
     pidfd: Pidfd,
     reaped: bool,
+}
+
+/// What a child is given beside its words.
+#[derive(Clone, Debug, Default)]
+pub(in crate::io) struct Given {
+    /// Its variables, in place of vipd's own.
+    pub(in crate::io) env: Option<Vec<(&'static str, String)>>,
+    /// Whether it reads from a pipe.
+    pub(in crate::io) input: bool,
+    /// Root's rights, where it is root and vipd has them.
+    pub(in crate::io) rights: bool,
+}
+
+/// A child and its ends of the pipes.
+#[derive(Debug)]
+pub(in crate::io) struct Spawned {
+    pub(in crate::io) child: Child,
+    pub(in crate::io) input: Option<ChildStdin>,
+    pub(in crate::io) out: ChildStdout,
+    pub(in crate::io) err: ChildStderr,
 }
 
 /// Runs `argv` as `account`, or as vipd's own user. Returns when the program has been executed.
@@ -106,30 +132,38 @@ pub(super) struct Child {
 ///
 /// # Errors
 /// What the kernel says of the program, or of one of the steps before.
-pub(super) fn spawn(
+pub(in crate::io) fn spawn(
     argv: &[String],
     account: Option<&Account>,
-) -> io::Result<(Child, ChildStdout, ChildStderr)> {
+    given: Given,
+) -> io::Result<Spawned> {
     let (program, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(if given.input { Stdio::piped() } else { Stdio::null() });
     for name in SCRUBBED {
         command.env_remove(name);
+    }
+    if let Some(env) = given.env {
+        command.env_clear().current_dir("/").envs(env);
     }
     if let Some(account) = account {
         command.env("USER", &account.name).env("LOGNAME", &account.name);
         command.env("HOME", &account.home);
     }
+    let rights = given.rights && account.is_none_or(|a| a.uid.is_root());
     let account = account.cloned();
     let parent = nix::unistd::getpid();
     // SAFETY: `shed` makes system calls only: it neither allocates nor takes a lock, so it does
     // not matter what other threads did at the moment of the fork.
-    unsafe { command.pre_exec(move || shed(parent, account.as_ref())) };
+    unsafe { command.pre_exec(move || shed(parent, account.as_ref(), rights)) };
     let mut inner = command.spawn()?;
     let pid = Pid::from_child(&inner);
+    let input = inner.stdin.take();
     match (pidfd::open(inner.id()), inner.stdout.take(), inner.stderr.take()) {
         (Ok(pidfd), Some(out), Some(err)) => {
-            Ok((Child { inner, pid, pidfd, reaped: false }, out, err))
+            let child = Child { inner, pid, pidfd, reaped: false };
+            Ok(Spawned { child, input, out, err })
         }
         (opened, ..) => {
             let _ = kill_process_group(pid, Signal::KILL);
@@ -140,12 +174,12 @@ pub(super) fn spawn(
 }
 
 impl Child {
-    pub(super) fn id(&self) -> u32 {
+    pub(in crate::io) fn id(&self) -> u32 {
         self.inner.id()
     }
 
     /// Signals the child and everything it started that did not leave its group.
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(in crate::io) fn signal(&self, signal: Signal) {
         if !self.reaped {
             // Nobody there, or nobody that may be signalled: the pidfd tells what matters.
             let _ = kill_process_group(self.pid, signal);
@@ -153,7 +187,7 @@ impl Child {
     }
 
     /// Waits until the child ended, ends what it left behind and reaps it.
-    pub(super) async fn ended(&mut self) -> io::Result<ExitStatus> {
+    pub(in crate::io) async fn ended(&mut self) -> io::Result<ExitStatus> {
         let _ = self.pidfd.readable().await?;
         self.signal(Signal::KILL);
         self.reaped = true;
@@ -178,7 +212,7 @@ impl Drop for Child {
 }
 
 /// How a process ended, in words.
-pub(super) fn how(status: ExitStatus) -> String {
+pub(in crate::io) fn how(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
         (None, Some(signal)) => format!("killed by signal {signal}"),
@@ -224,18 +258,24 @@ struct CapSet {
 ///
 /// The order matters: bounding set and groups need the capabilities that the change of user
 /// takes away, and the kernel forgets the death signal at the change of user.
-fn shed(parent: nix::unistd::Pid, account: Option<&Account>) -> io::Result<()> {
+///
+/// With `rights` it gives up what is of the process, and keeps what is root's.
+fn shed(parent: nix::unistd::Pid, account: Option<&Account>, rights: bool) -> io::Result<()> {
     nix::unistd::setsid()?;
     default_signals();
     default_scheduling();
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     limit_privileges()?;
-    drop_bounding_set();
+    if !rights {
+        drop_bounding_set();
+    }
     if let Some(account) = account {
         become_user(account)?;
     }
-    drop_capabilities()?;
-    nix::sys::prctl::set_no_new_privs()?;
+    if !rights {
+        drop_capabilities()?;
+        nix::sys::prctl::set_no_new_privs()?;
+    }
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?;
     if nix::unistd::getppid() != parent {
         return Err(io::ErrorKind::Interrupted.into());
