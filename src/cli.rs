@@ -335,6 +335,8 @@ pub enum FenceCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
 /// `vipctl hook`.
 #[derive(Clone, Debug, Args)]
 pub struct HookArgs {

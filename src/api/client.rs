@@ -13,10 +13,9 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{ErrorBody, FenceOrder, Health, MoveReport, ReloadReport};
-use super::{ErrorBody, Health, HookReport, MoveReport, ReloadReport};
+use super::{ErrorBody, FenceOrder, Health, HookReport, MoveReport, ReloadReport};
 use crate::core::status::Status;
-use crate::io::events::{Page, Want};
+use crate::io::events::{Page, Record, Want};
 
 /// How long an answer may take, beyond the wait that was asked for.
 pub const LIMIT: Duration = Duration::from_secs(5);
@@ -166,6 +165,8 @@ impl Client {
     /// See [`ClientError`].
     pub async fn fence_history(&self) -> Result<Vec<Record>, ClientError> {
         self.ask(Method::GET, "/v1/fence/history", LIMIT).await
+    }
+
     /// Has a hook called as if `group`, or any, became `state`.
     ///
     /// # Errors

@@ -12,10 +12,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::status::Status;
-use crate::io::events::{EventLog, Record};
 use crate::core::status::{HookCall, Status};
-use crate::io::events::EventLog;
+use crate::io::events::{EventLog, Record};
 
 /// The longest a request for events may wait.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -45,6 +43,7 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What was told of fencing, oldest first; it outlives the daemon.
     fn fence_history(&self) -> Vec<Record>;
+
     /// Calls a hook with a sample: `group` becomes `state`.
     fn hook(
         &self,

@@ -13,9 +13,8 @@ use serde::Deserialize;
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    Backend, ErrorBody, FenceOrder, Health, LONGEST_WAIT, MoveReport, ReloadError, ReloadReport, Unavailable,
-    Backend, ErrorBody, Health, HookReport, LONGEST_WAIT, MoveReport, ReloadError, ReloadReport,
-    Unavailable,
+    Backend, ErrorBody, FenceOrder, Health, HookReport, LONGEST_WAIT, MoveReport, ReloadError,
+    ReloadReport, Unavailable,
 };
 use crate::core::status::Status;
 use crate::io::events::{CAPACITY, Page, Record, Want};
@@ -123,6 +122,10 @@ async fn fence<B: Backend>(
 
 async fn fence_history<B: Backend>(State(shared): State<Shared<B>>) -> Json<Vec<Record>> {
     Json(shared.backend.fence_history())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct HookQuery {
     name: String,
     group: Option<String>,

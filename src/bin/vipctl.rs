@@ -12,13 +12,8 @@ use vipd::api::FenceOrder;
 use vipd::api::client::{Client, ClientError};
 use vipd::api::view::{self, View};
 use vipd::cli::{
-    self, CheckArgs, Command, Common, EventsArgs, FenceArgs, FenceCommand, KeygenArgs, StatusArgs, Vipctl, When, exit,
-};
-use vipd::config;
-use vipd::core::status::Status;
-use vipd::io::events::{CAPACITY, Page, Record, Want};
-    self, CheckArgs, Command, Common, EventsArgs, HookArgs, KeygenArgs, StatusArgs, Vipctl, When,
-    exit,
+    self, CheckArgs, Command, Common, EventsArgs, FenceArgs, FenceCommand, HookArgs, KeygenArgs,
+    StatusArgs, Vipctl, When, exit,
 };
 use vipd::config;
 use vipd::core::status::Status;

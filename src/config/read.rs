@@ -209,7 +209,6 @@ impl<'d> View<'d> {
         self.with(key, |v| form::time(v.as_str()?).ok())
     }
 
-    pub(super) fn view(&self, key: &str) -> Option<View<'d>> {
     /// A list of texts.
     fn words(&self, key: &str) -> Option<At<Vec<At<String>>>> {
         self.with(key, |v| {
@@ -219,7 +218,7 @@ impl<'d> View<'d> {
         })
     }
 
-    fn view(&self, key: &str) -> Option<View<'d>> {
+    pub(super) fn view(&self, key: &str) -> Option<View<'d>> {
         self.value(key).and_then(|v| v.get_ref().as_table()).map(View)
     }
 

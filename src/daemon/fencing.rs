@@ -6,8 +6,6 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use crate::api::fencing::{FenceOrder, may_fence};
 use crate::api::{ReloadError, Unavailable};
 use crate::config::Device;
@@ -233,7 +231,7 @@ impl Service {
         };
         let kind = kind.to_owned();
         let note = Note { at: clock::now(), severity, group: None, kind, text };
-        self.events.append(Timestamp::now(), note);
+        self.note(note);
     }
 
     /// An operator's word about a node.

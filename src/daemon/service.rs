@@ -13,10 +13,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::api::moving::may_move;
 use crate::api::server::Server;
-use crate::api::{Backend, FenceOrder, MoveReport, ReloadError, ReloadReport, Unavailable};
-use crate::config::{self, Config, HostError, ProxyKind};
-use crate::core::event::{ProxyEvent, Secrets};
-use crate::api::{Backend, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable};
+use crate::api::{Backend, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable};
 use crate::config::{self, Config, HostError, ProxyKind};
 use crate::core::event::{ProxyEvent, Secrets};
 use crate::core::hook::State;
@@ -164,8 +161,7 @@ pub(super) struct Service {
     pub(super) inbox: wake::Sender<Input>,
     /// A proxy is a command: it ends with this process, so nothing could be left behind it.
     commands: AtomicBool,
-    pub(super) events: EventLog,
-    events: Arc<EventLog>,
+    pub(super) events: Arc<EventLog>,
     hooks: Hooks,
     /// Whether anything is held by lease, so that the clocks matter.
     leased: AtomicBool,
@@ -257,10 +253,13 @@ impl Service {
         end != End::Failed
     }
 
-    /// Something happened: it is kept, and the hooks hear of it.
-    fn note(&self, note: Note) {
+    /// Something happened: it is kept, what must not be forgotten on the disk, and the hooks hear
+    /// of it.
+    pub(super) fn note(&self, note: Note) {
         self.hooks.tell(&note);
-        self.events.append(Timestamp::now(), note);
+        let wall = Timestamp::now();
+        let id = self.events.append(wall, note.clone());
+        self.fencing.keep(&events::Record { id, wall, node: self.node.clone(), note });
     }
 
     /// The core's snapshot, and what it does not know.
@@ -269,6 +268,7 @@ impl Service {
         let (hooks, conditions) = self.hooks.status();
         status.hooks = hooks;
         status.conditions.extend(conditions);
+        self.fencing.complete(&mut status);
         Ok(status)
     }
 
@@ -283,7 +283,6 @@ impl Service {
                         let group = note.group.as_deref().unwrap_or_default();
                         notify::status(&format!("{group}: {}: {}", note.kind, note.text));
                     }
-                    self.keep(note);
                     self.note(note);
                 }
                 Output::Proxy(group, proxy, order) => supervisor.order(group, &proxy, order),
@@ -304,13 +303,6 @@ impl Service {
         }
         // The core thread died without a word.
         End::Failed
-    }
-
-    /// A note is an event, and what must not be forgotten is on the disk.
-    fn keep(&self, note: Note) {
-        let wall = Timestamp::now();
-        let id = self.events.append(wall, note.clone());
-        self.fencing.keep(&events::Record { id, wall, node: self.node.clone(), note });
     }
 
     /// Writes down that every voter has this configuration. Without that, the next start waits
@@ -504,10 +496,6 @@ async fn feed(inbox: wake::Sender<Input>, mut reports: mpsc::Receiver<(u16, Prox
 struct Shared(Arc<Service>);
 
 impl Backend for Shared {
-    async fn status(&self) -> Result<Status, Unavailable> {
-        let mut status = self.0.ask(Input::Status).await?;
-        self.0.fencing.complete(&mut status);
-        Ok(status)
     fn status(&self) -> impl Future<Output = Result<Status, Unavailable>> + Send {
         self.0.status()
     }

@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vipd::api::server::Server;
-use vipd::api::{Backend, FenceOrder, MoveReport, ReloadError, ReloadReport, Unavailable};
-use vipd::api::{Backend, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable};
+use vipd::api::{
+    Backend, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable,
+};
 use vipd::core::status::{
     AddressState, AddressStatus, Condition, GroupStatus, HookCall, Note, Role, Severity, Status,
 };
@@ -46,6 +47,8 @@ impl Backend for Fake {
 
     fn fence_history(&self) -> Vec<Record> {
         self.events.page(Want { after: None, limit: 10, group: None }).events
+    }
+
     async fn hook(
         &self,
         name: String,

@@ -10,8 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::api::server::Server;
-use crate::api::{Backend, FenceOrder, MoveReport, ReloadError, ReloadReport, Unavailable};
-use crate::api::{Backend, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable};
+use crate::api::{
+    Backend, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable,
+};
 use crate::core::status::Status;
 use crate::io::events::{self, EventLog};
 use crate::io::notify::{self, Watchdog};
@@ -248,6 +249,8 @@ impl Backend for Shared {
 
     fn fence_history(&self) -> Vec<events::Record> {
         Vec::new()
+    }
+
     async fn hook(
         &self,
         _name: String,
