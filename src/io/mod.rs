@@ -9,6 +9,7 @@ pub mod clock;
 pub mod events;
 pub mod history;
 pub mod hook;
+pub mod fence;
 pub mod job;
 pub mod log;
 pub mod netlink;
