@@ -17,7 +17,7 @@ use vipd::cli::{
 };
 use vipd::config;
 use vipd::core::status::Status;
-use vipd::io::events::{CAPACITY, Page, Want};
+use vipd::io::events::{CAPACITY, Page, Record, Want};
 use vipd::io::hook::trust::{self, Distrust};
 use vipd::io::secret::{self, SecretError};
 
@@ -311,8 +311,7 @@ async fn cut(common: &Common, node: &str, yes: bool) -> Result<u8, Failure> {
         let page = client.events(want, WAIT).await?;
         after = page.last;
         let about = |record: &&Record| {
-            record.note.kind.starts_with("fence-")
-                && record.note.text.split_whitespace().next() == Some(node)
+            record.note.kind.starts_with("fence-") && record.note.about.as_deref() == Some(node)
         };
         for record in page.events.iter().filter(about) {
             print(view::event(record, &zone, color).as_bytes())?;
@@ -336,6 +335,8 @@ fn agreed(question: &str) -> Result<bool, Failure> {
         .read_line(&mut answer)
         .map_err(|e| Failure::Other(format!("cannot read the answer: {e}")))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
 /// Tries a hook, or tells how all of them do.
 async fn hook(common: &Common, args: &HookArgs) -> Result<u8, Failure> {
     let client = Client::new(common.socket());

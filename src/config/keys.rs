@@ -139,6 +139,8 @@ pub(super) static FILE: Table = Table {
             need: Need::Optional("the defaults below"),
             example: "{ action = \"off\" }",
             doc: "When a node's power is cut, and how.",
+        },
+        Key {
             name: "hook",
             kind: Kind::Tables { of: &HOOK, max: 32 },
             need: Need::Default("[]"),
@@ -588,7 +590,7 @@ pub(super) static PROXY: Table = Table {
 };
 
 /// All tables, in the order of the reference.
-pub(super) static TABLES: [&Table; 10] =
-    [&CLUSTER, &NODE, &DEVICE, &WITNESS, &GROUP, &ADDRESS, &ROUTER, &ANNOUNCE, &PROXY, &FENCING];
-pub(super) static TABLES: [&Table; 9] =
-    [&CLUSTER, &NODE, &WITNESS, &GROUP, &ADDRESS, &ROUTER, &ANNOUNCE, &PROXY, &HOOK];
+pub(super) static TABLES: [&Table; 11] = [
+    &CLUSTER, &NODE, &DEVICE, &WITNESS, &GROUP, &ADDRESS, &ROUTER, &ANNOUNCE, &PROXY, &FENCING,
+    &HOOK,
+];

@@ -55,6 +55,4 @@ pub(super) static INLINE_SECRETS: &[&str] = &[
 ];
 
 /// Tables and keys that later releases will have.
-pub(super) static LATER: &[&str] =
-    &["check", "checks", "routes", "hook", "hooks", "track-script", "track-process"];
-    &["check", "checks", "fence", "fencing", "routes", "track-script", "track-process"];
+pub(super) static LATER: &[&str] = &["check", "checks", "routes", "track-script", "track-process"];

@@ -57,13 +57,13 @@ impl Node {
         let name = self.node_name(node);
         if usize::from(node) == self.me || self.is_heard(now, node) {
             let text = format!("{name} is heard, so it is not off: not confirmed");
-            self.parts(out).1.note(now, Severity::Warn, None, "fence-refused", text);
+            self.parts(out).1.note_of(name, now, Severity::Warn, "fence-refused", text);
             return;
         }
         let marks = self.marks(now, node);
         self.fencing.targets.entry(node).or_default().confirm(now);
         let text = format!("a human says that {name} is off");
-        self.parts(out).1.note(now, Severity::Warn, None, "fence-confirmed", text);
+        self.parts(out).1.note_of(name, now, Severity::Warn, "fence-confirmed", text);
         self.with_lease(out, |lease, out| lease.prove(now, voter(node), &marks, out));
     }
 
@@ -258,7 +258,7 @@ impl Node {
                 Deed::Began(_) | Deed::Dropped(_) | Deed::Returned | Deed::StaysOff(_) => {}
             }
             if let Some((severity, kind, text)) = why::fencing(&name, &deed) {
-                self.parts(out).1.note(now, severity, None, kind, text);
+                self.parts(out).1.note_of(name.clone(), now, severity, kind, text);
             }
         }
     }
@@ -287,8 +287,9 @@ impl Node {
             }
         }
         for node in told {
-            let text = format!("{} is off, says {}", self.voter_name(node), self.voter_name(from));
-            self.parts(out).1.note(now, Severity::Warn, None, "fence-heard", text);
+            let name = self.voter_name(node);
+            let text = format!("{name} is off, says {}", self.voter_name(from));
+            self.parts(out).1.note_of(name, now, Severity::Warn, "fence-heard", text);
         }
     }
 

@@ -72,7 +72,11 @@ pub(crate) fn fencing(name: &str, deed: &Deed) -> Option<(Severity, &'static str
         Deed::Failed { why, took, text } => (
             Severity::Error,
             "fence-failed",
-            format!("{name} could not be switched off within {} ms: {text}; it {}", ms(took), why.words()),
+            format!(
+                "{name} could not be switched off within {} ms: {text}; it {}",
+                ms(took),
+                why.words()
+            ),
         ),
         Deed::Dropped(_) => {
             (Severity::Info, "fence-dropped", format!("{name} need not be fenced any more"))
@@ -90,9 +94,7 @@ pub(crate) fn fencing(name: &str, deed: &Deed) -> Option<(Severity, &'static str
 }
 
 /// The state of a fencing in a word, since when, why, and what the last device said.
-pub(crate) fn phase(
-    phase: &Phase,
-) -> (&'static str, Option<Instant>, Option<Why>, Option<String>) {
+pub(crate) fn phase(phase: &Phase) -> (&'static str, Option<Instant>, Option<Why>, Option<String>) {
     match phase {
         Phase::Idle => ("idle", None, None, None),
         Phase::Delayed { why, .. } => ("waiting", None, Some(*why), None),

@@ -230,7 +230,14 @@ impl Service {
             (Severity::Error, "device-failed", text)
         };
         let kind = kind.to_owned();
-        let note = Note { at: clock::now(), severity, group: None, kind, text };
+        let note = Note {
+            at: clock::now(),
+            severity,
+            group: None,
+            kind,
+            text,
+            about: Some(node.to_owned()),
+        };
         self.note(note);
     }
 

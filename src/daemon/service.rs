@@ -13,7 +13,9 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::api::moving::may_move;
 use crate::api::server::Server;
-use crate::api::{Backend, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable};
+use crate::api::{
+    Backend, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable,
+};
 use crate::config::{self, Config, HostError, ProxyKind};
 use crate::core::event::{ProxyEvent, Secrets};
 use crate::core::hook::State;
@@ -273,7 +275,11 @@ impl Service {
     }
 
     /// Carries out what the core thread says, until it says [`Output::Exit`].
-    async fn pump(self: &Arc<Self>, mut outbox: mpsc::Receiver<Output>, mut supervisor: Supervisor) -> End {
+    async fn pump(
+        self: &Arc<Self>,
+        mut outbox: mpsc::Receiver<Output>,
+        mut supervisor: Supervisor,
+    ) -> End {
         let mut clean = true;
         while let Some(output) = outbox.recv().await {
             match output {
@@ -514,6 +520,8 @@ impl Backend for Shared {
 
     fn fence_history(&self) -> Vec<events::Record> {
         self.0.fencing.history()
+    }
+
     async fn hook(
         &self,
         name: String,

@@ -14,7 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 use crate::config::{self, Config, Member};
 use crate::core;
 use crate::core::event::{
-    Action, Event, Failure, FenceEvent, Inheritance, PortSpec, Power, ProxyEvent, ProxyOrder, Secrets, Task,
+    Action, Event, Failure, FenceEvent, Inheritance, PortSpec, Power, ProxyEvent, ProxyOrder,
+    Secrets, Task,
 };
 use crate::core::status::{GateStatus, Note, Severity, Status, condition};
 use crate::io::ballots::Ballots;

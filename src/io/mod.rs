@@ -7,9 +7,9 @@
 pub mod ballots;
 pub mod clock;
 pub mod events;
+pub mod fence;
 pub mod history;
 pub mod hook;
-pub mod fence;
 pub mod job;
 pub mod log;
 pub mod netlink;

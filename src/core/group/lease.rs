@@ -35,7 +35,8 @@ impl Group {
 
     /// Whether this host cannot give up what it must.
     fn is_stuck(&self) -> bool {
-        let proxy = self.proxy.as_ref().is_some_and(|care| matches!(care.state, ProxyState::Stuck(_)));
+        let proxy =
+            self.proxy.as_ref().is_some_and(|care| matches!(care.state, ProxyState::Stuck(_)));
         let trouble = self.addresses.trouble();
         proxy || trouble.is_some_and(|(_, trouble)| matches!(trouble, Trouble::NotRemoved(_)))
     }

@@ -163,7 +163,11 @@ mod tests {
         let mut holder = Holder::default();
         let round = holder.ask(at(100), TERM);
         assert_eq!(holder.granted(at(105), VoterIx(0), round, 2, NONE), None);
-        assert_eq!(holder.granted(at(106), VoterIx(0), round, 2, NONE), None, "one voter, one vote");
+        assert_eq!(
+            holder.granted(at(106), VoterIx(0), round, 2, NONE),
+            None,
+            "one voter, one vote"
+        );
         assert_eq!(holder.granted(at(110), VoterIx(1), round, 2, NONE), Some(at(320)));
         assert_eq!(holder.granted(at(111), VoterIx(2), round, 2, NONE), None, "no news");
         assert_eq!(holder.holds(at(319)), Some(at(320)));

@@ -139,11 +139,7 @@ impl Voter {
 
     /// `node` says in this run whether its gate is open; it counts no vote of an earlier run any
     /// more. Says whether that was news.
-    pub fn accounted(
-        &mut self,
-        node: VoterIx,
-        holds: Option<(GateId, Instant)>,
-    ) -> bool {
+    pub fn accounted(&mut self, node: VoterIx, holds: Option<(GateId, Instant)>) -> bool {
         if !self.strict || !self.doubted.has(node) {
             return false;
         }

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::secrets::Known;
 use super::{Verb, marks};
 use crate::config::Device;
-use crate::io::proxy::spawn::{self, Child, Pipes};
+use crate::io::proxy::spawn::{self, Child, Given, Spawned};
 
 /// How long the last words of an agent that ended are waited for.
 const LAST_WORDS: Duration = Duration::from_millis(50);
@@ -129,8 +129,13 @@ pub(super) async fn execute(
         ("PYTHONWARNINGS", "ignore"),
         (marks::VARIABLE, mark),
     ];
-    let (child, Pipes { stdin, stdout, stderr }) = spawn::agent(program, &variables)?;
+    let argv = [program.to_string_lossy().into_owned()];
+    let env = variables.map(|(name, value)| (name, value.to_owned())).to_vec();
+    let given = Given { env: Some(env), input: true, doomed: true, ..Given::default() };
+    let Spawned { child, input: stdin, out: stdout, err: stderr } =
+        spawn::spawn(&argv, None, given)?;
     let mut guard = Guard { child, mark };
+    let stdin = stdin.ok_or(io::ErrorKind::BrokenPipe)?;
     let mut sender = pipe::Sender::from_owned_fd(OwnedFd::from(stdin))?;
     let (mut out, mut err) = (Kept::new(keep), Kept::new(TAIL));
     let ended = {

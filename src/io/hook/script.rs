@@ -109,6 +109,7 @@ fn start(script: &Script, account: Option<&Account>) -> Result<Spawned, String> 
         env: Some(env),
         input: script.input.is_some(),
         rights: script.user.as_deref() == Some(ROOT),
+        doomed: false,
     };
     spawn::spawn(&script.argv, account, given).map_err(|e| e.to_string())
 }

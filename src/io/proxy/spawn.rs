@@ -6,18 +6,18 @@
 //! may change users, it also gets another user; elsewhere it is vipd's user without vipd's
 //! capabilities.
 //!
-//! A fence agent is vipd's user without vipd's capabilities, gets a pipe as its input, hardly any
-//! variables, and SIGKILL when vipd dies: what it does must not happen later.
+//! A fence agent is vipd's user without vipd's capabilities, gets hardly any variables, and SIGKILL
+//! when vipd dies: what it does must not happen later.
 
 #![allow(unsafe_code, reason = "fork, and system calls between fork and exec")]
 
 use std::ffi::CString;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal as Death;
 use nix::unistd::{Gid, Uid, User};
 use rustix::process::{Pid, Signal, kill_process_group};
 
@@ -118,6 +118,8 @@ pub(in crate::io) struct Given {
     pub(in crate::io) input: bool,
     /// Root's rights, where it is root and vipd has them.
     pub(in crate::io) rights: bool,
+    /// Whether it is killed when vipd dies, not asked to end.
+    pub(in crate::io) doomed: bool,
 }
 
 /// A child and its ends of the pipes.
@@ -158,9 +160,10 @@ pub(in crate::io) fn spawn(
     let rights = given.rights && account.is_none_or(|a| a.uid.is_root());
     let account = account.cloned();
     let parent = nix::unistd::getpid();
+    let death = if given.doomed { Death::SIGKILL } else { Death::SIGTERM };
     // SAFETY: `shed` makes system calls only: it neither allocates nor takes a lock, so it does
     // not matter what other threads did at the moment of the fork.
-    unsafe { command.pre_exec(move || shed(parent, account.as_ref(), rights)) };
+    unsafe { command.pre_exec(move || shed(parent, account.as_ref(), rights, death)) };
     let mut inner = command.spawn()?;
     let pid = Pid::from_child(&inner);
     let input = inner.stdin.take();
@@ -170,59 +173,9 @@ pub(in crate::io) fn spawn(
             Ok(Spawned { child, input, out, err })
         }
         (opened, ..) => {
-    let mut child = start(command, account.cloned(), nix::sys::signal::Signal::SIGTERM)?;
-    match (child.inner.stdout.take(), child.inner.stderr.take()) {
-        (Some(out), Some(err)) => Ok((child, out, err)),
-        _ => Err(io::ErrorKind::BrokenPipe.into()),
-    }
-}
-
-/// What a fence agent says, and where it is told what to do.
-#[derive(Debug)]
-pub(in crate::io) struct Pipes {
-    pub(in crate::io) stdin: ChildStdin,
-    pub(in crate::io) stdout: ChildStdout,
-    pub(in crate::io) stderr: ChildStderr,
-}
-
-/// Runs the fence agent `program` without arguments and with these variables only. Returns when
-/// it has been executed. On the thread that [`spawn`] asks for.
-///
-/// # Errors
-/// What the kernel says of the program, or of one of the steps before.
-pub(in crate::io) fn agent(
-    program: &Path,
-    variables: &[(&str, &str)],
-) -> io::Result<(Child, Pipes)> {
-    let mut command = Command::new(program);
-    command.env_clear().envs(variables.iter().copied()).current_dir("/");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = start(command, None, nix::sys::signal::Signal::SIGKILL)?;
-    let inner = &mut child.inner;
-    match (inner.stdin.take(), inner.stdout.take(), inner.stderr.take()) {
-        (Some(stdin), Some(stdout), Some(stderr)) => Ok((child, Pipes { stdin, stdout, stderr })),
-        _ => Err(io::ErrorKind::BrokenPipe.into()),
-    }
-}
-
-/// Forks, and executes. `death` is what the child gets when vipd dies.
-fn start(
-    mut command: Command,
-    account: Option<Account>,
-    death: nix::sys::signal::Signal,
-) -> io::Result<Child> {
-    let parent = nix::unistd::getpid();
-    // SAFETY: `shed` makes system calls only: it neither allocates nor takes a lock, so it does
-    // not matter what other threads did at the moment of the fork.
-    unsafe { command.pre_exec(move || shed(parent, account.as_ref(), death)) };
-    let mut inner = command.spawn()?;
-    let pid = Pid::from_child(&inner);
-    match pidfd::open(inner.id()) {
-        Ok(pidfd) => Ok(Child { inner, pid, pidfd, reaped: false }),
-        Err(e) => {
             let _ = kill_process_group(pid, Signal::KILL);
             let _ = inner.wait();
-            Err(e)
+            Err(opened.err().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()))
         }
     }
 }
@@ -314,11 +267,11 @@ struct CapSet {
 /// takes away, and the kernel forgets the death signal at the change of user.
 ///
 /// With `rights` it gives up what is of the process, and keeps what is root's.
-fn shed(parent: nix::unistd::Pid, account: Option<&Account>, rights: bool) -> io::Result<()> {
 fn shed(
     parent: nix::unistd::Pid,
     account: Option<&Account>,
-    death: nix::sys::signal::Signal,
+    rights: bool,
+    death: Death,
 ) -> io::Result<()> {
     nix::unistd::setsid()?;
     default_signals();
@@ -335,9 +288,6 @@ fn shed(
         drop_capabilities()?;
         nix::sys::prctl::set_no_new_privs()?;
     }
-    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?;
-    drop_capabilities()?;
-    nix::sys::prctl::set_no_new_privs()?;
     nix::sys::prctl::set_pdeathsig(death)?;
     if nix::unistd::getppid() != parent {
         return Err(io::ErrorKind::Interrupted.into());
