@@ -60,6 +60,11 @@ impl Stop {
         Some(std::array::from_fn(|i| ready(&set[i])))
     }
 
+    /// Waits; says whether the thread should end.
+    pub(crate) fn after(&self, time: Duration) -> bool {
+        self.wait([], Some(time)).is_none()
+    }
+
     /// Whether the thread should end.
     pub(crate) fn asked(&self) -> bool {
         self.wait([], Some(Duration::ZERO)).is_none()

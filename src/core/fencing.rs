@@ -97,7 +97,7 @@ impl Node {
         let fencing = &self.config.fencing;
         let sight = Sight {
             want,
-            alive: self.is_heard(now, node),
+            heard: self.lease.as_ref().and_then(|lease| lease.heard_at(voter(node))),
             permit,
             devices: self.devices(node),
             action: fencing.action,

@@ -21,6 +21,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_mins(2);
 /// How long after it was switched off a node may be fenced again, if something is still in doubt.
 const AFTER: Duration = Duration::from_secs(5);
+/// What is heard so soon after it was switched off was on its way before.
+const ECHO: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
 
 /// Why a node is fenced.
@@ -67,8 +69,8 @@ pub struct Want {
 pub struct Sight<'a> {
     /// What is wanted of it.
     pub want: Option<Want>,
-    /// Whether it is heard.
-    pub alive: bool,
+    /// When it was last heard.
+    pub heard: Option<Instant>,
     /// Whether this node may fence it now.
     pub permit: bool,
     /// Its devices.
@@ -262,7 +264,7 @@ impl Target {
             (Phase::Limited { why, .. }, Some(_)) if self.recent.len() < sight.limit as usize => {
                 self.phase = Phase::Asking { why: *why, since: now };
             }
-            (Phase::Down { .. }, _) if sight.alive => {
+            (Phase::Down { at, .. }, _) if sight.heard.is_some_and(|heard| heard > *at + ECHO) => {
                 out.push(Deed::Returned);
                 self.phase = Phase::Idle;
             }
@@ -401,10 +403,10 @@ mod tests {
             Self { target: Target::default(), devices, action: FenceAction::Off }
         }
 
-        fn see(&mut self, ms: u64, want: Option<Want>, alive: bool, permit: bool) -> Vec<Deed> {
+        fn see(&mut self, ms: u64, want: Option<Want>, heard: bool, permit: bool) -> Vec<Deed> {
             let sight = Sight {
                 want,
-                alive,
+                heard: heard.then(|| at(ms)),
                 permit,
                 devices: &self.devices,
                 action: self.action,
@@ -488,7 +490,8 @@ mod tests {
         for round in [0, 100_000] {
             assert_eq!(bench.see(round, Some(want(Why::Lost)), false, true).len(), 2);
             bench.told(round + 1, true);
-            bench.see(round + 2, None, true, true);
+            assert_eq!(bench.see(round + 2, None, true, true), [], "that was on its way");
+            bench.see(round + 2_000, None, true, true);
         }
         let limited = [Deed::Limited(Why::Lost)];
         assert_eq!(bench.see(200_000, Some(want(Why::Lost)), false, true), limited);

@@ -250,6 +250,11 @@ impl Lease {
         self.electors.get(voter.index()).is_some_and(|e| e.is_alive(now, self.alive()))
     }
 
+    /// When another voter was last heard.
+    pub fn heard_at(&self, voter: VoterIx) -> Option<Instant> {
+        self.electors.get(voter.index())?.heard()
+    }
+
     /// Who is not heard.
     pub fn silent(&self, now: Instant) -> impl Iterator<Item = VoterIx> + '_ {
         self.others().filter(move |v| !self.is_alive(now, *v))
