@@ -153,5 +153,6 @@ pub(crate) fn status() -> Status {
         }],
         dropped: vec![],
         further: vec![],
+        fencing: vec![],
     }
 }
