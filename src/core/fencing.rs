@@ -20,8 +20,8 @@ const STUCK_DELAY: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Fencing {
     targets: BTreeMap<u16, Target>,
-    /// Devices at work, by the number of their run.
-    runs: BTreeMap<u64, u16>,
+    /// Devices at work, by the number of their run: for which node, and to do what.
+    runs: BTreeMap<u64, (u16, Power)>,
     last_run: u64,
     /// Nodes that an operator wants to be fenced.
     orders: BTreeSet<u16>,
@@ -41,11 +41,11 @@ impl Node {
             }
             FenceEvent::Confirm(node) => self.confirm_off(now, node, out),
             FenceEvent::Told { run, result } => {
-                let Some(node) = self.fencing.runs.remove(&run) else { return };
+                let Some((node, power)) = self.fencing.runs.remove(&run) else { return };
                 let action = self.config.fencing.action;
                 let mut deeds = Vec::new();
                 if let Some(target) = self.fencing.targets.get_mut(&node) {
-                    target.told(now, result, action, &mut deeds);
+                    target.told(now, power, result, action, &mut deeds);
                 }
                 self.carry_out(now, node, deeds, out);
             }
@@ -266,7 +266,11 @@ impl Node {
     fn use_device(&mut self, node: u16, device: u16, power: Power, out: &mut Vec<Action>) {
         self.fencing.last_run += 1;
         let run = self.fencing.last_run;
-        self.fencing.runs.insert(run, node);
+        if power == Power::Off {
+            // Whatever another run says proves nothing about this one.
+            self.fencing.runs.retain(|_, (of, _)| *of != node);
+        }
+        self.fencing.runs.insert(run, (node, power));
         out.push(Action::Fence { run, node, device, power });
     }
 

@@ -62,18 +62,25 @@ impl Node {
         act: impl FnOnce(&mut Lease, &mut Vec<Action>) -> T,
     ) -> Option<T> {
         let lease = self.lease.as_mut()?;
-        let from = out.len();
+        let mut before = out.len();
         let told = act(lease, out);
-        let told_by_lease = out.split_off(from);
-        out.extend(told_by_lease.into_iter().filter_map(|action| match action {
-            Action::Gate { group, until } => {
-                let group = self.order.get(usize::from(group)).copied()?;
-                Some(Action::Gate { group, until })
+        out.retain_mut(|action| {
+            if before > 0 {
+                before -= 1;
+                return true;
             }
-            // Who may fence is asked anew by each run.
-            Action::Remember { group, .. } if group >= FENCE_SEATS => None,
-            other => Some(other),
-        }));
+            match action {
+                // Those of the seats for fencing open nothing.
+                Action::Gate { group, .. } => {
+                    let id = self.order.get(usize::from(*group)).copied();
+                    *group = id.unwrap_or_default();
+                    id.is_some()
+                }
+                // Who may fence is asked anew by each run.
+                Action::Remember { group, .. } => *group < FENCE_SEATS,
+                _ => true,
+            }
+        });
         Some(told)
     }
 

@@ -184,5 +184,6 @@ pub(crate) fn status() -> Status {
         dropped: vec![],
         hooks: vec![],
         further: vec![],
+        fencing: vec![],
     }
 }

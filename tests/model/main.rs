@@ -22,7 +22,7 @@ use std::time::Duration;
 use mutant::{Mutant, Row, Stage};
 use stateright::{Checker, Expectation, HasDiscoveries, Model};
 use vipd::core::lease::Holder;
-use vipd::types::{Instant, VoterIx};
+use vipd::types::{Instant, VoterIx, Voters};
 
 /// How many states may be generated for a scene.
 fn limit(short: usize, long: usize) -> usize {
@@ -153,8 +153,8 @@ fn shut_for(mutant: Option<Mutant>) -> usize {
         asked.push((ms + 40, holder.ask(at(ms), Duration::from_millis(100))));
         for (due, round) in &asked {
             if *due == ms {
-                holder.granted(at(ms), VoterIx(0), *round, 2);
-                holder.granted(at(ms), VoterIx(1), *round, 2);
+                holder.granted(at(ms), VoterIx(0), *round, 2, Voters::NONE);
+                holder.granted(at(ms), VoterIx(1), *round, 2, Voters::NONE);
             }
         }
         shut += usize::from(ms > 1040 && holder.holds(at(ms)).is_none());

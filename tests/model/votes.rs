@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use stateright::{Model, Property};
 use vipd::core::lease::{Ask, Grant, Holder, Voter};
-use vipd::types::{GateId, Instant, VoterIx};
+use vipd::types::{GateId, Instant, VoterIx, Voters};
 use vipd::wire::peer::{Denial, News};
 
 use super::mutant::Mutant;
@@ -241,10 +241,10 @@ impl Scene {
             return;
         }
         let before = host.holder.clone();
-        let mut until = host.holder.granted(now, from, round, majority);
+        let mut until = host.holder.granted(now, from, round, majority, Voters::NONE);
         if self.is(Mutant::CountTwice) && until.is_none() {
             let other = VoterIx((from.0 + 1) % 3);
-            until = host.holder.granted(now, other, round, majority);
+            until = host.holder.granted(now, other, round, majority, Voters::NONE);
         }
         if round <= host.void && host.holder != before {
             world.wrong = Some(VOID);
@@ -313,7 +313,11 @@ impl Scene {
                     host.voter = Voter::remembering(host.voter.last(), host.voter.epoch());
                 }
             }
-            News::Grant { .. } | News::Deny { .. } | News::Report(_) | News::Move { .. } => {}
+            News::Grant { .. }
+            | News::Deny { .. }
+            | News::Report(_)
+            | News::Move { .. }
+            | News::Fenced { .. } => {}
         }
     }
 

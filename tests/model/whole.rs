@@ -13,7 +13,7 @@ use stateright::{Model, Property};
 use vipd::config;
 use vipd::core::event::Action;
 use vipd::core::lease::{Lease, Setup, Stand, Transition, Verdict, Vote};
-use vipd::types::{Digest, GateId, Instant, Priority, VoterIx};
+use vipd::types::{Digest, GateId, Incarnation, Instant, Priority, VoterIx};
 use vipd::wire::peer::{Entry, Message, News};
 
 use super::mutant::Mutant;
@@ -155,7 +155,8 @@ impl Scene {
             News::Request { .. }
             | News::Grant { .. }
             | News::Release { .. }
-            | News::Move { .. } => false,
+            | News::Move { .. }
+            | News::Fenced { .. } => false,
         }
     }
 
@@ -174,6 +175,10 @@ impl Scene {
             gate: Some(GateId(u128::from(host) + 1)),
             quiet: None,
             confirmed: self.is(Mutant::SettleAtOnce).then_some(self.digest(file)),
+            nodes: text.voters.len(),
+            strict: BTreeSet::new(),
+            fences: BTreeSet::new(),
+            run: Incarnation(0),
         }
     }
 
@@ -182,7 +187,7 @@ impl Scene {
         setup.confirmed = Some(self.digest(file));
         let mut lease = Lease::new(at(FIRST), &setup);
         for place in (0..).take(self.files[file].groups.len()) {
-            lease.add(place, Vote::default(), None);
+            lease.add(place, Some(Vote::default()), None);
         }
         let ix = usize::from(host);
         let often = |list: &[u8]| list.get(ix).copied().unwrap_or(0);
@@ -235,6 +240,7 @@ impl Scene {
                 | Action::Kernel(_)
                 | Action::Proxy(..)
                 | Action::Guard(_)
+                | Action::Fence { .. }
                 | Action::Note(_)
                 | Action::Reloaded(_)
                 | Action::Exit { .. } => {}
@@ -260,6 +266,7 @@ impl Scene {
                     frozen: false,
                     priority: Priority::DEFAULT,
                     preempts_after: None,
+                    stuck: false,
                 };
                 match host.lease.decide(now, place, stand, out) {
                     Some(Verdict::Won) => host.active.insert(*name),
@@ -315,12 +322,17 @@ impl Scene {
             },
             all: (0..).take(new.groups.len()).collect(),
             voters: old.voters != new.voters,
+            places: (0..)
+                .map(VoterIx)
+                .zip(&old.voters)
+                .filter_map(|(was, host)| Some((was, new.index(*host)?)))
+                .collect(),
         };
         host.lease.switch(now, &setup, &change, out);
         // A group that is new here is quiet, which hides what these do wrong.
         if blind {
             for place in (0..).take(new.groups.len()).filter(|p| !kept_places.contains(p)) {
-                host.lease.add(place, Vote::default(), None);
+                host.lease.add(place, Some(Vote::default()), None);
             }
         }
         host.file = file;
@@ -341,7 +353,7 @@ impl Scene {
         if self.is(Mutant::SameDigest) {
             let old = self.files[host.file].groups.len();
             for place in (0..).take(self.files[file].groups.len()).skip(old) {
-                host.lease.add(place, Vote::default(), None);
+                host.lease.add(place, Some(Vote::default()), None);
             }
             (host.file, host.guard) = (file, self.files[file].x);
             return;
@@ -385,7 +397,7 @@ impl Scene {
             if open.is_some() {
                 host.active.insert(*name);
             }
-            lease.add(place, host.votes.get(name).copied().unwrap_or_default(), open);
+            lease.add(place, Some(host.votes.get(name).copied().unwrap_or_default()), open);
         }
         let mut out = Vec::new();
         if !self.is(Mutant::Unlimited) {
@@ -444,6 +456,7 @@ impl Scene {
             let same = Transition {
                 kept: all().map(|g| (g, g)).collect(),
                 all: all().collect(),
+                places: (0..).map(|v| (VoterIx(v), VoterIx(v))).take(voters.len()).collect(),
                 ..Transition::default()
             };
             world.hosts[usize::from(ix)].lease.switch(now, &setup, &same, &mut Vec::new());

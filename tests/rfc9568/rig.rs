@@ -298,7 +298,8 @@ impl Rig {
                 | Action::Guard(_)
                 | Action::Gate { .. }
                 | Action::Remember { .. }
-                | Action::Settled(_) => continue,
+                | Action::Settled(_)
+                | Action::Fence { .. } => continue,
                 Action::Kernel(task) => {
                     let did = match &task {
                         Task::OpenPort(spec) => Did::Open(spec.clone()),

@@ -403,7 +403,8 @@ impl World {
             | Action::Guard(_)
             | Action::Gate { .. }
             | Action::Remember { .. }
-            | Action::Settled(_) => {}
+            | Action::Settled(_)
+            | Action::Fence { .. } => {}
             Action::Exit { .. } => {
                 self.hosts[host].node = None;
                 self.hosts[host].stopped = true;

@@ -13,6 +13,8 @@ use std::time::Duration;
 use crate::config::{Device, FenceAction};
 use crate::types::{GateId, Instant};
 
+use super::event::Power;
+
 pub use ladder::{Ladder, Next};
 
 /// Between two failed fencings, at first; each pause is twice as long as the one before.
@@ -201,9 +203,10 @@ impl Target {
         matches!(self.phase, Phase::Asking { .. })
     }
 
-    /// Whether a device of it is at work.
+    /// Whether a device of it is at work. One that switches it on again is, too: nobody must
+    /// switch it off meanwhile, or two devices of a level would never be off together.
     pub fn is_at_work(&self) -> bool {
-        matches!(self.phase, Phase::Off { .. })
+        self.powering || matches!(self.phase, Phase::Off { .. })
     }
 
     /// When time alone changes something.
@@ -249,7 +252,7 @@ impl Target {
             (Phase::Delayed { why, until }, Some(_)) if now >= *until => {
                 self.phase = Phase::Asking { why: *why, since: now };
             }
-            (Phase::Asking { why, .. }, Some(want)) if sight.permit => {
+            (Phase::Asking { why, .. }, Some(want)) if sight.permit && !self.powering => {
                 let why = *why;
                 self.begin(now, why, want, sight, out);
             }
@@ -302,11 +305,13 @@ impl Target {
     pub fn told(
         &mut self,
         now: Instant,
+        power: Power,
         result: Result<(), (Box<str>, bool)>,
         action: FenceAction,
         out: &mut Vec<Deed>,
     ) {
-        if let Phase::Off { why, began, at: None, .. } = self.phase {
+        if power == Power::Off {
+            let Phase::Off { why, began, at: None, .. } = self.phase else { return };
             let Some(ladder) = &mut self.ladder else { return };
             let next = match &result {
                 Ok(()) => ladder.told(true, true),
@@ -420,7 +425,8 @@ mod tests {
         fn told(&mut self, ms: u64, ok: bool) -> Vec<Deed> {
             let mut out = Vec::new();
             let result = if ok { Ok(()) } else { Err(("no power".into(), true)) };
-            self.target.told(at(ms), result, self.action, &mut out);
+            let power = if self.target.powering { Power::On } else { Power::Off };
+            self.target.told(at(ms), power, result, self.action, &mut out);
             out
         }
     }
@@ -508,6 +514,22 @@ mod tests {
         assert_eq!(bench.told(20, true), [down(20), Deed::On(0)]);
         assert_eq!(bench.told(30, false), [Deed::StaysOff("no power".into()), Deed::On(1)]);
         assert_eq!(bench.told(40, true), []);
+    }
+
+    #[test]
+    fn a_node_that_is_being_switched_on_is_not_switched_off_meanwhile() {
+        let mut bench = Bench::new(1);
+        bench.action = FenceAction::Reboot;
+        bench.see(0, Some(want(Why::Lost)), false, true);
+        assert_eq!(bench.told(10, true), [down(10), Deed::On(0)]);
+        assert!(bench.target.is_at_work());
+        assert_eq!(bench.see(6_000, Some(want(Why::Lost)), false, true), []);
+        assert_eq!(bench.told(7_000, true), []);
+        let begins = [Deed::Began(Why::Lost), Deed::Off(0)];
+        assert_eq!(bench.see(7_000, Some(want(Why::Lost)), false, true), begins);
+        let mut out = Vec::new();
+        bench.target.told(at(7_010), Power::On, Ok(()), bench.action, &mut out);
+        assert_eq!(out, [], "that it is on does not mean that it is off");
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use vipd::config::{Config, Member, Safety};
+use vipd::config::{Config, Member};
 use vipd::core::Node;
 use vipd::core::event::{Action, Event, Failure, KernelAddress, Link, ProxyEvent, Task};
 use vipd::core::lease::{Lease, Setup, Transition, Vote};
-use vipd::types::{Digest, GateId, IfIndex, Instant, Mac, VoterIx};
+use vipd::types::{Digest, GateId, IfIndex, Incarnation, Instant, Mac, VoterIx};
 use vipd::wire::peer::{Head, Message};
 use vipd::wire::vrrp::Meta;
 
@@ -118,19 +118,27 @@ pub(crate) struct Witness {
     pub(crate) config: Arc<Config>,
     parked: Option<Arc<Config>>,
     me: usize,
+    run: Incarnation,
 }
 
 impl Witness {
-    pub(crate) fn new(now: Instant, config: Arc<Config>, me: usize, start: &Kept) -> Self {
-        let mut setup = setup(&config, me);
-        setup.quiet = start.votes.is_none().then_some(start.longest);
+    pub(crate) fn new(
+        now: Instant,
+        config: Arc<Config>,
+        me: usize,
+        start: &Kept,
+        run: Incarnation,
+    ) -> Self {
+        let mut setup = setup(&config, me, run);
+        let votes = start.votes.as_ref().filter(|_| start.confirmed == Some(setup.digest));
+        setup.quiet = votes.is_none().then_some(start.longest);
         setup.confirmed = start.confirmed;
         let mut lease = Lease::new(now, &setup);
         for (place, group) in leased(&config) {
-            let votes = start.votes.as_ref().and_then(|v| v.get(group));
-            lease.add(place, votes.copied().unwrap_or_default(), None);
+            let vote = votes.map(|v| v.get(group).copied().unwrap_or_default());
+            lease.add(place, vote, None);
         }
-        Self { lease, config, parked: None, me }
+        Self { lease, config, parked: None, me, run }
     }
 
     fn step(&mut self, now: Instant, event: Event<'_>, out: &mut Vec<Action>) {
@@ -174,7 +182,7 @@ impl Witness {
     fn switch(&mut self, now: Instant, config: Arc<Config>, out: &mut Vec<Action>) {
         self.me = super::place(&config, self.me_name()).unwrap_or(self.me);
         let change = Transition::new(&self.config, &config);
-        let setup = setup(&config, self.me);
+        let setup = setup(&config, self.me, self.run);
         self.config = config;
         self.lease.switch(now, &setup, &change, out);
     }
@@ -184,20 +192,12 @@ impl Witness {
     }
 }
 
-fn setup(config: &Config, me: usize) -> Setup {
-    Setup {
-        me: VoterIx(u8::try_from(me).unwrap()),
-        voters: config.voters().count(),
-        terms: config.lease,
-        digest: config.digest(),
-        gate: None,
-        quiet: None,
-        confirmed: None,
-    }
+fn setup(config: &Config, me: usize, run: Incarnation) -> Setup {
+    Setup::new(config, VoterIx(u8::try_from(me).unwrap()), run)
 }
 
 fn leased(config: &Config) -> impl Iterator<Item = (u16, &str)> {
-    let all = (0..).zip(&config.groups).filter(|(_, g)| g.safety == Safety::Lease);
+    let all = (0..).zip(&config.groups).filter(|(_, g)| g.safety.is_leased());
     all.map(|(place, g)| (place, g.name.as_str()))
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use vipd::config::{Lease, Safety};
+use vipd::config::Lease;
 use vipd::core::lease::Vote;
 use vipd::types::{GateId, Instant, Priority};
 use vipd::wire::peer::{Entry, News};
@@ -116,7 +116,7 @@ impl World {
         let (gate, name) = (this.gate, this.name.clone());
         let Some(daemon) = &this.daemon else { return };
         let config = daemon.config();
-        if config.groups.iter().any(|g| g.name == group && g.safety != Safety::Lease) {
+        if config.groups.iter().any(|g| g.name == group && !g.safety.is_leased()) {
             return;
         }
         let shuts = this.clock.real(until) + nanos(Lease::DRAIN);
@@ -188,7 +188,8 @@ impl World {
             | News::Grant { .. }
             | News::Deny { .. }
             | News::Report(_)
-            | News::Move { .. } => {}
+            | News::Move { .. }
+            | News::Fenced { .. } => {}
         }
     }
 
@@ -197,8 +198,7 @@ impl World {
         let this = &self.hosts[host];
         let Some(daemon) = &this.daemon else { return };
         let Some(group) = daemon.group(id) else { return };
-        let leased =
-            daemon.config().groups.iter().any(|g| g.name == group && g.safety == Safety::Lease);
+        let leased = daemon.config().groups.iter().any(|g| g.name == group && g.safety.is_leased());
         let open = this.is_open(self.now, &group);
         self.oracle.checks += 1;
         if !late && leased && open != (priority != Priority::RELEASE) {

@@ -99,6 +99,7 @@ impl World {
             }
             Action::Reloaded(_)
             | Action::Probe { .. }
+            | Action::Fence { .. }
             | Action::Tell { .. }
             | Action::Beat { .. } => {}
         }

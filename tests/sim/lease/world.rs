@@ -8,7 +8,7 @@ use std::time::Duration;
 use vipd::config::{Config, Member};
 use vipd::core::Node;
 use vipd::core::event::{Action, Event, Inheritance, Secrets};
-use vipd::types::{Instant, VoterIx};
+use vipd::types::{Incarnation, Instant, VoterIx};
 use vipd::wire::peer::Message;
 
 use super::host::{Arrival, Clock, Daemon, Host, Kept, Witness, link};
@@ -91,6 +91,7 @@ pub(crate) struct World {
     pub(crate) is_calm: bool,
     pending: BinaryHeap<Reverse<Item>>,
     pub(crate) sequence: u64,
+    runs: u64,
 }
 
 impl World {
@@ -109,6 +110,7 @@ impl World {
             is_calm: false,
             pending: BinaryHeap::new(),
             sequence: 0,
+            runs: 0,
             names,
             random,
             mutant,
@@ -513,16 +515,17 @@ impl World {
         let longest = self.hosts[host].kept.longest.max(config.lease.vote);
         self.hosts[host].kept.longest = longest;
         let mut out = Vec::new();
+        let run = self.next_run();
         let daemon = match member {
             Member::Node(me) => {
-                let start = self.inheritance(host, now, &config, &kept);
+                let start = self.inheritance(host, now, &config, &kept, run);
                 let secrets = Secrets(vec![None; config.groups.len()]);
                 let node = Node::new(now, config, me, &secrets, &start, &mut out);
                 Daemon::Node(Box::new(node))
             }
             Member::Witness(_) => {
                 let me = super::place(&config, &self.hosts[host].name).unwrap();
-                Daemon::Witness(Box::new(Witness::new(now, config, me, &kept)))
+                Daemon::Witness(Box::new(Witness::new(now, config, me, &kept, run)))
             }
         };
         self.hosts[host].daemon = Some(daemon);
@@ -537,7 +540,21 @@ impl World {
         self.plan_wake(host);
     }
 
-    fn inheritance(&self, host: usize, now: Instant, new: &Config, kept: &Kept) -> Inheritance {
+    /// Names a run of a daemon: no other has that name, and no gate.
+    fn next_run(&mut self) -> Incarnation {
+        self.runs += 1;
+        let chance = Random::new(self.runs).draw(1 << 16);
+        Incarnation((1 << 64) | u128::from(self.runs << 16 | chance))
+    }
+
+    fn inheritance(
+        &self,
+        host: usize,
+        now: Instant,
+        new: &Config,
+        kept: &Kept,
+        run: Incarnation,
+    ) -> Inheritance {
         let this = &self.hosts[host];
         let named = |ip| new.groups.iter().any(|g| g.addresses.iter().any(|a| a.ip == ip));
         Inheritance {
@@ -552,6 +569,7 @@ impl World {
             votes: kept.votes.clone(),
             quiet: kept.longest,
             confirmed: kept.confirmed,
+            run,
         }
     }
 
