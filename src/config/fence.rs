@@ -143,7 +143,8 @@ impl Config {
 /// Whether a parameter of an agent is a secret, by its name with `-`.
 pub(super) fn is_secret(name: &str) -> bool {
     const NOT: [&str; 3] = ["-script", "-file", "-prompt"];
-    const EXACT: [&str; 6] = ["community", "apikey", "api-key", "secret-key", "pass", "psk"];
+    const EXACT: [&str; 7] =
+        ["community", "hexadecimal-kg", "apikey", "api-key", "secret-key", "pass", "psk"];
     let within = ["passw", "passphrase", "secret", "token"].iter().any(|w| name.contains(w));
     (within || EXACT.contains(&name)) && !NOT.iter().any(|n| name.ends_with(n))
 }

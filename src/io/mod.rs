@@ -7,6 +7,7 @@
 pub mod ballots;
 pub mod clock;
 pub mod events;
+pub mod fence;
 pub mod job;
 pub mod log;
 pub mod netlink;

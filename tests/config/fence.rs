@@ -79,7 +79,7 @@ fn devices_are_what_the_file_says() {
         parameters: pairs(&parameters),
         secrets: vec![secret("password", file("/etc/vipd/bmc1"))],
     };
-    assert_eq!(config.nodes[0].fence, [device.clone()]);
+    assert_eq!(config.nodes[0].fence.as_slice(), std::slice::from_ref(&device));
     assert_eq!(device.path(), PathBuf::from("/usr/sbin/fence_ipmilan"));
     assert_eq!(device.parameter(&["ipaddr", "ip"]), Some("10.0.0.11"));
     let [plug, ipmi] = config.nodes[1].fence.as_slice() else { panic!("{config:?}") };

@@ -14,7 +14,7 @@
 
 mod command;
 mod pidfd;
-mod spawn;
+pub(super) mod spawn;
 mod unit;
 
 use std::collections::BTreeMap;

@@ -5,13 +5,17 @@
 //! meant for vipd, no capability and no way to gain one, and SIGTERM when vipd dies. Where vipd
 //! may change users, it also gets another user; elsewhere it is vipd's user without vipd's
 //! capabilities.
+//!
+//! A fence agent is vipd's user without vipd's capabilities, gets a pipe as its input, hardly any
+//! variables, and SIGKILL when vipd dies: what it does must not happen later.
 
 #![allow(unsafe_code, reason = "fork, and system calls between fork and exec")]
 
 use std::ffi::CString;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid, User};
@@ -92,7 +96,7 @@ pub(super) fn account(user: Option<&str>) -> Result<Option<Account>, String> {
 ///
 /// Dropping it kills its whole group.
 #[derive(Debug)]
-pub(super) struct Child {
+pub(in crate::io) struct Child {
     inner: std::process::Child,
     pid: Pid,
     pidfd: Pidfd,
@@ -120,32 +124,70 @@ pub(super) fn spawn(
         command.env("USER", &account.name).env("LOGNAME", &account.name);
         command.env("HOME", &account.home);
     }
-    let account = account.cloned();
+    let mut child = start(command, account.cloned(), nix::sys::signal::Signal::SIGTERM)?;
+    match (child.inner.stdout.take(), child.inner.stderr.take()) {
+        (Some(out), Some(err)) => Ok((child, out, err)),
+        _ => Err(io::ErrorKind::BrokenPipe.into()),
+    }
+}
+
+/// What a fence agent says, and where it is told what to do.
+#[derive(Debug)]
+pub(in crate::io) struct Pipes {
+    pub(in crate::io) stdin: ChildStdin,
+    pub(in crate::io) stdout: ChildStdout,
+    pub(in crate::io) stderr: ChildStderr,
+}
+
+/// Runs the fence agent `program` without arguments and with these variables only. Returns when
+/// it has been executed. On the thread that [`spawn`] asks for.
+///
+/// # Errors
+/// What the kernel says of the program, or of one of the steps before.
+pub(in crate::io) fn agent(
+    program: &Path,
+    variables: &[(&str, &str)],
+) -> io::Result<(Child, Pipes)> {
+    let mut command = Command::new(program);
+    command.env_clear().envs(variables.iter().copied()).current_dir("/");
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = start(command, None, nix::sys::signal::Signal::SIGKILL)?;
+    let inner = &mut child.inner;
+    match (inner.stdin.take(), inner.stdout.take(), inner.stderr.take()) {
+        (Some(stdin), Some(stdout), Some(stderr)) => Ok((child, Pipes { stdin, stdout, stderr })),
+        _ => Err(io::ErrorKind::BrokenPipe.into()),
+    }
+}
+
+/// Forks, and executes. `death` is what the child gets when vipd dies.
+fn start(
+    mut command: Command,
+    account: Option<Account>,
+    death: nix::sys::signal::Signal,
+) -> io::Result<Child> {
     let parent = nix::unistd::getpid();
     // SAFETY: `shed` makes system calls only: it neither allocates nor takes a lock, so it does
     // not matter what other threads did at the moment of the fork.
-    unsafe { command.pre_exec(move || shed(parent, account.as_ref())) };
+    unsafe { command.pre_exec(move || shed(parent, account.as_ref(), death)) };
     let mut inner = command.spawn()?;
     let pid = Pid::from_child(&inner);
-    match (pidfd::open(inner.id()), inner.stdout.take(), inner.stderr.take()) {
-        (Ok(pidfd), Some(out), Some(err)) => {
-            Ok((Child { inner, pid, pidfd, reaped: false }, out, err))
-        }
-        (opened, ..) => {
+    match pidfd::open(inner.id()) {
+        Ok(pidfd) => Ok(Child { inner, pid, pidfd, reaped: false }),
+        Err(e) => {
             let _ = kill_process_group(pid, Signal::KILL);
             let _ = inner.wait();
-            Err(opened.err().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()))
+            Err(e)
         }
     }
 }
 
 impl Child {
-    pub(super) fn id(&self) -> u32 {
+    pub(in crate::io) fn id(&self) -> u32 {
         self.inner.id()
     }
 
     /// Signals the child and everything it started that did not leave its group.
-    pub(super) fn signal(&self, signal: Signal) {
+    pub(in crate::io) fn signal(&self, signal: Signal) {
         if !self.reaped {
             // Nobody there, or nobody that may be signalled: the pidfd tells what matters.
             let _ = kill_process_group(self.pid, signal);
@@ -153,7 +195,7 @@ impl Child {
     }
 
     /// Waits until the child ended, ends what it left behind and reaps it.
-    pub(super) async fn ended(&mut self) -> io::Result<ExitStatus> {
+    pub(in crate::io) async fn ended(&mut self) -> io::Result<ExitStatus> {
         let _ = self.pidfd.readable().await?;
         self.signal(Signal::KILL);
         self.reaped = true;
@@ -178,7 +220,7 @@ impl Drop for Child {
 }
 
 /// How a process ended, in words.
-pub(super) fn how(status: ExitStatus) -> String {
+pub(in crate::io) fn how(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
         (None, Some(signal)) => format!("killed by signal {signal}"),
@@ -224,7 +266,11 @@ struct CapSet {
 ///
 /// The order matters: bounding set and groups need the capabilities that the change of user
 /// takes away, and the kernel forgets the death signal at the change of user.
-fn shed(parent: nix::unistd::Pid, account: Option<&Account>) -> io::Result<()> {
+fn shed(
+    parent: nix::unistd::Pid,
+    account: Option<&Account>,
+    death: nix::sys::signal::Signal,
+) -> io::Result<()> {
     nix::unistd::setsid()?;
     default_signals();
     default_scheduling();
@@ -236,7 +282,7 @@ fn shed(parent: nix::unistd::Pid, account: Option<&Account>) -> io::Result<()> {
     }
     drop_capabilities()?;
     nix::sys::prctl::set_no_new_privs()?;
-    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM)?;
+    nix::sys::prctl::set_pdeathsig(death)?;
     if nix::unistd::getppid() != parent {
         return Err(io::ErrorKind::Interrupted.into());
     }

@@ -1,0 +1,78 @@
+//! Everything that an agent starts carries a mark in its environment: so it is found wherever it
+//! went, and also when vipd has forgotten it.
+
+use std::fs;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// The variable that has the mark.
+pub(super) const VARIABLE: &str = "VIPD_FENCE";
+
+/// How often to look again: a process that forks meanwhile is found the next time.
+const ROUNDS: usize = 4;
+
+/// Kills every process whose mark is `mark`, or begins with it if that ends with `#`; how many.
+pub(super) fn kill(mark: &str) -> usize {
+    let mut killed = 0;
+    for _ in 0..ROUNDS {
+        let found = processes().filter(|pid| end(*pid, mark)).count();
+        killed += found;
+        if found == 0 {
+            break;
+        }
+    }
+    killed
+}
+
+fn processes() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|e| e.file_name().to_str()?.parse().ok())
+}
+
+/// Whether it had the mark, and was killed. The descriptor is taken first: the number may become
+/// another process's between two looks, and what it stands for may not.
+fn end(pid: i32, mark: &str) -> bool {
+    if !is_marked(pid, mark) {
+        return false;
+    }
+    let Some(fd) = Pid::from_raw(pid).and_then(|p| pidfd_open(p, PidfdFlags::empty()).ok()) else {
+        return false;
+    };
+    is_marked(pid, mark) && pidfd_send_signal(&fd, Signal::KILL).is_ok()
+}
+
+fn is_marked(pid: i32, mark: &str) -> bool {
+    // What has no memory any more has no environment either.
+    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
+    environment.split(|b| *b == 0).any(|variable| carries(variable, mark))
+}
+
+fn carries(variable: &[u8], mark: &str) -> bool {
+    let value = variable.strip_prefix(VARIABLE.as_bytes()).and_then(|v| v.strip_prefix(b"="));
+    value.is_some_and(|v| {
+        if mark.ends_with('#') { v.starts_with(mark.as_bytes()) } else { v == mark.as_bytes() }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_one_run_or_all_of_a_scope() {
+        let ours = b"VIPD_FENCE=/run/vipd#12#3";
+        for (mark, is) in [
+            ("/run/vipd#12#3", true),
+            ("/run/vipd#", true),
+            ("/run/vipd#12#31", false),
+            ("/run/vipd#12#", true),
+            ("/run/vipd#12", false),
+            ("/run/vip#", false),
+            ("/run/vipd2#", false),
+        ] {
+            assert_eq!(carries(ours, mark), is, "{mark}");
+        }
+        assert!(!carries(b"VIPD_FENCED=/run/vipd#1#1", "/run/vipd#"));
+        assert!(!carries(b"", "/run/vipd#"));
+    }
+}
