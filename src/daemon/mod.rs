@@ -12,6 +12,7 @@
 
 mod act;
 mod clocks;
+pub mod doctor;
 mod gatekeeper;
 mod instance;
 mod recorder;
