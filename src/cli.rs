@@ -47,7 +47,8 @@ Files:
 const VIPCTL_EXIT: &str = "\
 Exit status:
   0  done; end of the output's reader and Ctrl-C count as done
-  1  what was asked about is bad: check found errors, vipd refused, no such group; or it failed
+  1  what was asked about is bad: check or doctor found errors, vipd refused, no such group; or
+     it failed
   2  the command line makes no sense
   3  vipd could not be asked: not running, no permission, no answer in time
 ";
@@ -201,6 +202,12 @@ pub enum Command {
     Events(EventsArgs),
     /// Check a configuration file, without vipd; every mistake is pointed at
     Check(CheckArgs),
+    /// Ask every fence device for its status, and look at this host; needs no vipd
+    ///
+    /// Of every node of the file, this one included, all at once; nothing is switched. NODE and
+    /// LEVEL are those of the file, POWER is what the device says of the node. Run it where vipd
+    /// runs, as root or as vipd's user, for the secrets.
+    Doctor(DoctorArgs),
     /// Hand a group over to a node, at once, and say how long nobody answered
     ///
     /// On any node. Only a group that is held by lease can be handed over; nothing of it is left
@@ -349,6 +356,18 @@ pub struct HookArgs {
     /// Which group it seems to be [default: the first one of the hook]
     #[arg(long, value_name = "GROUP", requires = "name")]
     pub group: Option<String>,
+/// `vipctl doctor`.
+#[derive(Clone, Debug, Args)]
+pub struct DoctorArgs {
+    /// Configuration file
+    #[arg(default_value = "/etc/vipd/vipd.toml")]
+    pub file: PathBuf,
+    /// Which node of the file this host is [default: the host name]
+    #[arg(short, long, value_name = "NAME")]
+    pub node: Option<String>,
+    /// Directory of the kernel's gate
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/vipd", env = "VIPD_GATE_DIR")]
+    pub gate_dir: PathBuf,
 }
 
 /// `vipctl keygen`.

@@ -38,6 +38,9 @@ impl Place {
         let head =
             "#!/bin/sh\ninput=$(cat)\nverb=$(printf '%s\\n' \"$input\" | sed -n 's/^action=//p')\n";
         fs::write(&path, format!("{head}dir={dir}\n{script}\n")).unwrap();
+        let mute =
+            if script.contains("metadata") { "" } else { "[ $verb = metadata ] && exit 1\n" };
+        fs::write(&path, format!("{head}dir={dir}\n{mute}{script}\n")).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         Device {
             agent: path.display().to_string(),
@@ -93,6 +96,7 @@ fn failed(outcome: &Outcome) -> &str {
     match outcome {
         Outcome::Failed { why } | Outcome::NotStarted { why } => why,
         other => panic!("{other:?}"),
+        Outcome::Done | Outcome::On | Outcome::Off | Outcome::TimedOut => panic!("{outcome:?}"),
     }
 }
 
@@ -244,6 +248,8 @@ async fn a_run_that_nobody_waits_for_is_killed() {
 async fn a_flood_is_read_and_cut() {
     let place = Place::new("flood");
     let script = "yes 'many words' | head -c 3000000 >&2\necho 'ERROR: the last' >&2\nexit 1";
+    let script =
+        "yes 'many words' | head -c 3000000 >&2\necho >&2\necho 'ERROR: the last' >&2\nexit 1";
     let run = place.agents().run(&place.agent("agent", script), Verb::Off, "hap1").await;
     assert_eq!(failed(&run.outcome), "the last");
     assert!(run.output.len() <= 4096 && run.output.len() > 3000, "{}", run.output.len());
@@ -276,6 +282,11 @@ async fn off_is_what_the_status_says() {
     let run = agents.off_verified(&place.agent("blind", &blind), "hap1").await;
     assert_eq!(run.outcome, Outcome::Off);
     assert_eq!(place.read("blind"), "action=off\nnodename=hap1\nport=hap1\n");
+         printf '%s\\n' \"$input\" >$dir/told; exit 0"
+    );
+    let run = agents.off_verified(&place.agent("blind", &blind), "hap1").await;
+    assert_eq!(run.outcome, Outcome::Off);
+    assert_eq!(place.read("told"), "action=off\nnodename=hap1\nport=hap1\n");
 }
 
 /// The part of the daemon in the test below.

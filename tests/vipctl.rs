@@ -371,3 +371,64 @@ fn interrupt(child: &tokio::process::Child) {
     let pid = i32::try_from(child.id().unwrap()).unwrap();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGINT).unwrap();
 }
+
+/// Two hosts with devices: one whose agent answers, and one that has a mistake in it.
+fn fenced(daemon: &Daemon, second: &str) -> std::path::PathBuf {
+    let state = daemon.dir.join("power");
+    std::fs::write(&state, "on").unwrap();
+    let text = format!(
+        "[cluster]\nname = \"lb\"\nsecret = \"{0}/secret\"\n\n\
+         [[node]]\nname = \"hap1\"\naddress = \"192.168.34.132\"\n\
+         fence = {{ agent = \"fence_dummy\", status-file = \"{0}/power\" }}\n\n\
+         [[node]]\nname = \"hap2\"\naddress = \"192.168.34.133\"\nfence = {second}\n\n\
+         [[group]]\nname = \"postgres\"\nvrid = 85\nsafety = \"lease+fence\"\n\
+         addresses = [\"192.168.34.85/24\"]\n",
+        daemon.dir.display()
+    );
+    let file = daemon.dir.join("fenced.toml");
+    std::fs::write(&file, text).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn devices_are_held_against_their_agents() {
+    let daemon = Daemon::start("check-fence");
+    let bad = "{ agent = \"fence_ipmilan\", ip = \"10.0.0.1\", lanpuls = true, \
+               password-file = \"/nonexistent\" }";
+    let file = fenced(&daemon, bad);
+    let (code, out, _) = run(&daemon, &["check", file.to_str().unwrap()]).await;
+    assert_eq!(code, 1, "{out}");
+    for line in [
+        "error: hap2: fence_ipmilan: has no parameter `lanpuls`: write `lanplus`\n",
+        "warning: hap2: fence_ipmilan: /nonexistent: No such file",
+        "warning: hap2: fence_ipmilan: hands its password to ipmitool's command line",
+    ] {
+        assert!(out.contains(line), "{line}\n{out}");
+    }
+    assert!(!out.contains("hap1: fence_dummy"), "{out}");
+    let file = fenced(&daemon, "{ agent = \"fence_elsewhere\", port = 1 }");
+    let (code, out, _) = run(&daemon, &["check", "--strict", file.to_str().unwrap()]).await;
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("note: fence_elsewhere: is not on this host"), "{out}");
+}
+
+#[tokio::test]
+async fn doctor_asks_every_device() {
+    let daemon = Daemon::start("doctor");
+    let secret = daemon.dir.join("secret");
+    let file = fenced(&daemon, "{ agent = \"fence_dummy\", type = \"fail\", level = 2 }");
+    let file = file.to_str().unwrap();
+    let (code, out, _) = run(&daemon, &["doctor", file]).await;
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains("secret  bad"), "{out}");
+    run(&daemon, &["keygen", secret.to_str().unwrap()]).await;
+    let (_, out, _) = run(&daemon, &["doctor", file]).await;
+    assert!(out.contains("secret  ok"), "{out}");
+    assert!(out.contains("\nhap1  1      fence_dummy  ok       on "), "{out}");
+    let good = fenced(&daemon, "{ agent = \"fence_dummy\", status-file = \"/nonexistent/x\" }");
+    let (code, out, err) = run(&daemon, &["doctor", good.to_str().unwrap()]).await;
+    assert_eq!(code, 0, "{out}{err}");
+    let (code, out, _) = run(&daemon, &["doctor", good.to_str().unwrap(), "--node", "hap2"]).await;
+    assert!(out.contains("it is the device of another one"), "{out}");
+    assert_eq!(code, 1);
+}

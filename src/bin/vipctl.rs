@@ -14,11 +14,17 @@ use vipd::api::view::{self, View};
 use vipd::cli::{
     self, CheckArgs, Command, Common, EventsArgs, FenceArgs, FenceCommand, HookArgs, KeygenArgs,
     StatusArgs, Vipctl, When, exit,
+    self, CheckArgs, Command, Common, DoctorArgs, EventsArgs, KeygenArgs, StatusArgs, Vipctl, When,
+    exit,
 };
-use vipd::config;
+use vipd::config::{self, Member, Severity};
 use vipd::core::status::Status;
 use vipd::io::events::{CAPACITY, Page, Record, Want};
 use vipd::io::hook::trust::{self, Distrust};
+use vipd::daemon;
+use vipd::io::events::{CAPACITY, Page, Want};
+use vipd::io::fence;
+use vipd::io::fence::check::Finding;
 use vipd::io::secret::{self, SecretError};
 
 /// Columns where there is no terminal to ask.
@@ -80,6 +86,7 @@ fn run(args: &Vipctl) -> Result<u8, Failure> {
         Command::Hook(args) => on_runtime(hook(common, args)),
         Command::Reload => on_runtime(reload(common)),
         Command::Check(args) => check(common, args),
+        Command::Doctor(args) => on_runtime(doctor(common, args)),
         Command::Keygen(args) => keygen(args),
         Command::Schema => print(config::schema().as_bytes()).map(|()| exit::OK),
         Command::Completions { shell, program } => {
@@ -91,16 +98,19 @@ fn run(args: &Vipctl) -> Result<u8, Failure> {
 
 /// Runs until the work is done or the user has enough of it.
 fn on_runtime(work: impl Future<Output = Result<u8, Failure>>) -> Result<u8, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::Other(format!("cannot start: {e}")))?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         tokio::select! {
             done = work => done,
             Ok(()) = tokio::signal::ctrl_c() => Ok(exit::OK),
         }
     })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::Other(format!("cannot start: {e}")))
 }
 
 async fn status(common: &Common, args: &StatusArgs) -> Result<u8, Failure> {
@@ -375,9 +385,7 @@ async fn reload(common: &Common) -> Result<u8, Failure> {
 /// What the daemon would say of the file, and of the files it names; then what it means.
 fn check(common: &Common, args: &CheckArgs) -> Result<u8, Failure> {
     let color = stdout_color(common.color);
-    let name = args.file.display().to_string();
-    let text = std::fs::read_to_string(&args.file)
-        .map_err(|e| Failure::Other(format!("cannot read {name}: {e}")))?;
+    let (name, text) = file(&args.file)?;
     let (config, mut found) = match config::parse(&text) {
         Ok(good) => good,
         Err(mistakes) => {
@@ -398,6 +406,12 @@ fn check(common: &Common, args: &CheckArgs) -> Result<u8, Failure> {
         let (text, bad) = scripted(hook);
         wrong |= bad;
         out += &text;
+    let devices = devices(&config)?;
+    let (mut errors, mut warnings) = (false, !found.is_empty());
+    for finding in &devices {
+        errors |= finding.severity == Some(Severity::Error);
+        warnings |= finding.severity.is_some();
+        out += &say(finding, color);
     }
     for line in config.meaning() {
         out += &line;
@@ -431,6 +445,60 @@ fn scripted(hook: &config::Hook) -> (String, bool) {
         }
         Err(why) => (format!("error: hook {name}: vipd would refuse it: {why}\n"), true),
     }
+    Ok(if errors || (args.strict && warnings) { exit::FAILED } else { exit::OK })
+}
+
+/// A file's name, as people are shown it, and what is in it.
+fn file(path: &Path) -> Result<(String, String), Failure> {
+    let name = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok((name, text)),
+        Err(e) => Err(Failure::Other(format!("cannot read {name}: {e}"))),
+    }
+}
+
+/// The fence devices held against what the agents on this host say of themselves.
+fn devices(config: &config::Config) -> Result<Vec<Finding>, Failure> {
+    if !config.has_devices() {
+        return Ok(Vec::new());
+    }
+    let scope = format!("vipctl check {}", std::process::id());
+    let agents = fence::Agents::new(Path::new(&scope));
+    runtime()?.block_on(async { Ok(fence::check::devices(&agents, config).await) })
+}
+
+fn say(finding: &Finding, color: bool) -> String {
+    let (word, on) = match finding.severity {
+        Some(Severity::Error) => ("error", "\x1b[1;31m"),
+        Some(Severity::Warning) => ("warning", "\x1b[33m"),
+        None => ("note", "\x1b[1m"),
+    };
+    let word = if color { format!("{on}{word}\x1b[0m") } else { word.to_owned() };
+    let of = if finding.node.is_empty() { String::new() } else { format!("{}: ", finding.node) };
+    format!("{word}: {of}{}: {}\n", finding.agent, finding.text)
+}
+
+async fn doctor(common: &Common, args: &DoctorArgs) -> Result<u8, Failure> {
+    let color = stdout_color(common.color);
+    let (name, text) = file(&args.file)?;
+    let config = match config::parse(&text) {
+        Ok((config, _)) => config,
+        Err(mistakes) => {
+            print(config::render(&mistakes, &name, &text, color).as_bytes())?;
+            return Ok(exit::FAILED);
+        }
+    };
+    let here = match &args.node {
+        Some(node) => Some(config.find(node).map_err(|e| Failure::Other(e.to_string()))?),
+        None => cli::host_name().ok().and_then(|name| config.find(&name).ok()),
+    };
+    let here = match here {
+        Some(Member::Node(ix)) => Some(ix),
+        Some(Member::Witness(_)) | None => None,
+    };
+    let report = daemon::doctor::examine(&config, here, &args.gate_dir).await;
+    print(report.text(color).as_bytes())?;
+    Ok(if report.is_bad() { exit::FAILED } else { exit::OK })
 }
 
 fn keygen(args: &KeygenArgs) -> Result<u8, Failure> {
@@ -487,7 +555,7 @@ fn wants_color(when: When, is_terminal: bool) -> bool {
 
 /// Goes through a trace; what differs is shown, and makes it fail.
 fn replay(file: &Path) -> Result<u8, Failure> {
-    let told = vipd::daemon::replay::replay(file);
+    let told = daemon::replay::replay(file);
     let told = told.map_err(|e| Failure::Other(format!("{}: {e}", file.display())))?;
     let mut out = io::stdout().lock();
     let mut say = |line: String| writeln!(out, "{line}").map_err(Failure::Output);

@@ -13,6 +13,7 @@
 mod act;
 mod clocks;
 mod fencing;
+pub mod doctor;
 mod gatekeeper;
 mod hooks;
 mod instance;

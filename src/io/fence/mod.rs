@@ -26,6 +26,12 @@ use crate::config::Device;
 
 /// How long an agent may take to say what it is.
 const METADATA: Duration = Duration::from_secs(10);
+use crate::types::Instant;
+
+/// How long an agent may take to say what it is, and the disk to have its files.
+const METADATA: Duration = Duration::from_secs(5);
+/// How long one that said nothing is not asked again: a run must not wait for that each time.
+const AGAIN: Duration = Duration::from_mins(5);
 /// Between two questions whether the power is off by now.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -102,6 +108,17 @@ pub struct Run {
 type Stamp = (SystemTime, u64);
 /// What agents say of themselves; the words where one says nothing that makes sense.
 type Cache = BTreeMap<PathBuf, (Stamp, Result<Metadata, String>)>;
+/// What agents say of themselves.
+type Cache = BTreeMap<PathBuf, Said>;
+
+/// What an agent says of itself; the words where it says nothing that makes sense.
+#[derive(Clone, Debug)]
+struct Said {
+    stamp: Stamp,
+    words: Result<Metadata, String>,
+    /// Until when that holds, where it may have been bad luck.
+    until: Option<Instant>,
+}
 
 /// Runs agents, and knows what each can do.
 #[derive(Debug)]
@@ -178,6 +195,9 @@ impl Agents {
         let stamp = blocking(move || trust::program(&found)).await??;
         let known = |cache: &Cache| match cache.get(&path) {
             Some((then, said)) if *then == stamp => Some(said.clone()),
+            Some(s) if s.stamp == stamp && s.until.is_none_or(|t| clock::now() < t) => {
+                Some(s.words.clone())
+            }
             Some(_) | None => None,
         };
         let cached = self.cache.lock().ok().as_deref().and_then(known);
@@ -204,6 +224,14 @@ impl Agents {
         };
         if let Ok(mut cache) = self.cache.lock() {
             cache.insert(path, (stamp, said.clone()));
+            Ended::Killed(how) => Err(format!("{}: tells no metadata: {how}", path.display())),
+            Ended::TimedOut => {
+                Err(format!("{}: tells no metadata within {METADATA:?}", path.display()))
+            }
+        };
+        let until = said.is_err().then(|| clock::now() + AGAIN);
+        if let Ok(mut cache) = self.cache.lock() {
+            cache.insert(path, Said { stamp, words: said.clone(), until });
         }
         said
     }
