@@ -257,8 +257,11 @@ fn unknown(
         let d = Diagnostic::error(at.clone(), format!("`{name}`: a secret in the shared file"))
             .label("secrets only by file")
             .hide(value.span());
-        let help = "put it into a file of mode 0600 and write \
-                    `password-file = \"/etc/vipd/postgres.password\"` under `[[group]]`";
+        let (key, place) = match table.key("token-file") {
+            Some(_) => ("token-file = \"/etc/vipd/hook.token\"", "[[hook]]"),
+            None => ("password-file = \"/etc/vipd/postgres.password\"", "[[group]]"),
+        };
+        let help = format!("put it into a file of mode 0600 and write `{key}` under `{place}`");
         return (d.help(help), None);
     }
     let d = Diagnostic::error(at.clone(), format!("unknown key `{}`", brief(name)));
