@@ -356,6 +356,8 @@ pub struct HookArgs {
     /// Which group it seems to be [default: the first one of the hook]
     #[arg(long, value_name = "GROUP", requires = "name")]
     pub group: Option<String>,
+}
+
 /// `vipctl doctor`.
 #[derive(Clone, Debug, Args)]
 pub struct DoctorArgs {
@@ -510,7 +512,7 @@ mod tests {
         let pages = man_pages().unwrap();
         let names: Vec<_> = pages.iter().map(|(n, _)| n.as_str()).collect();
         assert_eq!(names[..3], ["vipctl.8", "vipd.8", "vipctl-status.8"]);
-        assert_eq!(names.len(), 13);
+        assert_eq!(names.len(), 15);
         for (name, text) in &pages {
             let text = String::from_utf8(text.clone()).unwrap();
             assert!(text.contains(".SH \"EXIT STATUS\"\n.TP\n\\fB0\\fR\n"), "{name}: {text}");

@@ -37,7 +37,6 @@ impl Place {
         let dir = self.0.display();
         let head =
             "#!/bin/sh\ninput=$(cat)\nverb=$(printf '%s\\n' \"$input\" | sed -n 's/^action=//p')\n";
-        fs::write(&path, format!("{head}dir={dir}\n{script}\n")).unwrap();
         let mute =
             if script.contains("metadata") { "" } else { "[ $verb = metadata ] && exit 1\n" };
         fs::write(&path, format!("{head}dir={dir}\n{mute}{script}\n")).unwrap();
@@ -95,7 +94,6 @@ impl Place {
 fn failed(outcome: &Outcome) -> &str {
     match outcome {
         Outcome::Failed { why } | Outcome::NotStarted { why } => why,
-        other => panic!("{other:?}"),
         Outcome::Done | Outcome::On | Outcome::Off | Outcome::TimedOut => panic!("{outcome:?}"),
     }
 }
@@ -247,7 +245,6 @@ async fn a_run_that_nobody_waits_for_is_killed() {
 #[tokio::test]
 async fn a_flood_is_read_and_cut() {
     let place = Place::new("flood");
-    let script = "yes 'many words' | head -c 3000000 >&2\necho 'ERROR: the last' >&2\nexit 1";
     let script =
         "yes 'many words' | head -c 3000000 >&2\necho >&2\necho 'ERROR: the last' >&2\nexit 1";
     let run = place.agents().run(&place.agent("agent", script), Verb::Off, "hap1").await;
@@ -277,11 +274,6 @@ async fn off_is_what_the_status_says() {
                     <actions><action name=\"off\"/></actions></resource-agent>";
     let blind = format!(
         "[ $verb = metadata ] && echo '{metadata}' && exit 0\n[ $verb = off ] || exit 1\n\
-         printf '%s\\n' \"$input\" >$dir/blind; exit 0"
-    );
-    let run = agents.off_verified(&place.agent("blind", &blind), "hap1").await;
-    assert_eq!(run.outcome, Outcome::Off);
-    assert_eq!(place.read("blind"), "action=off\nnodename=hap1\nport=hap1\n");
          printf '%s\\n' \"$input\" >$dir/told; exit 0"
     );
     let run = agents.off_verified(&place.agent("blind", &blind), "hap1").await;

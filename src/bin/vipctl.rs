@@ -12,19 +12,16 @@ use vipd::api::FenceOrder;
 use vipd::api::client::{Client, ClientError};
 use vipd::api::view::{self, View};
 use vipd::cli::{
-    self, CheckArgs, Command, Common, EventsArgs, FenceArgs, FenceCommand, HookArgs, KeygenArgs,
-    StatusArgs, Vipctl, When, exit,
-    self, CheckArgs, Command, Common, DoctorArgs, EventsArgs, KeygenArgs, StatusArgs, Vipctl, When,
-    exit,
+    self, CheckArgs, Command, Common, DoctorArgs, EventsArgs, FenceArgs, FenceCommand, HookArgs,
+    KeygenArgs, StatusArgs, Vipctl, When, exit,
 };
 use vipd::config::{self, Member, Severity};
 use vipd::core::status::Status;
-use vipd::io::events::{CAPACITY, Page, Record, Want};
-use vipd::io::hook::trust::{self, Distrust};
 use vipd::daemon;
-use vipd::io::events::{CAPACITY, Page, Want};
+use vipd::io::events::{CAPACITY, Page, Record, Want};
 use vipd::io::fence;
 use vipd::io::fence::check::Finding;
+use vipd::io::hook::trust::{self, Distrust};
 use vipd::io::secret::{self, SecretError};
 
 /// Columns where there is no terminal to ask.
@@ -394,7 +391,6 @@ fn check(common: &Common, args: &CheckArgs) -> Result<u8, Failure> {
         }
     };
     let mut out = config::render(&found, &name, &text, color);
-    let mut wrong = false;
     for (path, vips) in config.proxy_files() {
         // On the host where one checks there need be no proxy.
         let Ok(text) = std::fs::read_to_string(path) else { continue };
@@ -402,12 +398,13 @@ fn check(common: &Common, args: &CheckArgs) -> Result<u8, Failure> {
         out += &config::render(&more, &path.display().to_string(), &text, color);
         found.extend(more);
     }
+    let (mut errors, mut warnings) = (false, !found.is_empty());
     for hook in &config.hooks {
         let (text, bad) = scripted(hook);
-        wrong |= bad;
+        errors |= bad;
         out += &text;
+    }
     let devices = devices(&config)?;
-    let (mut errors, mut warnings) = (false, !found.is_empty());
     for finding in &devices {
         errors |= finding.severity == Some(Severity::Error);
         warnings |= finding.severity.is_some();
@@ -421,8 +418,7 @@ fn check(common: &Common, args: &CheckArgs) -> Result<u8, Failure> {
     if let Some(node) = &args.node {
         config.find(node).map_err(|e| Failure::Other(e.to_string()))?;
     }
-    wrong |= args.strict && !found.is_empty();
-    Ok(if wrong { exit::FAILED } else { exit::OK })
+    Ok(if errors || (args.strict && warnings) { exit::FAILED } else { exit::OK })
 }
 
 /// What is wrong with the script of a hook on this host, and whether vipd would refuse it.
@@ -445,7 +441,6 @@ fn scripted(hook: &config::Hook) -> (String, bool) {
         }
         Err(why) => (format!("error: hook {name}: vipd would refuse it: {why}\n"), true),
     }
-    Ok(if errors || (args.strict && warnings) { exit::FAILED } else { exit::OK })
 }
 
 /// A file's name, as people are shown it, and what is in it.

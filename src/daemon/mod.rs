@@ -12,8 +12,8 @@
 
 mod act;
 mod clocks;
-mod fencing;
 pub mod doctor;
+mod fencing;
 mod gatekeeper;
 mod hooks;
 mod instance;

@@ -95,6 +95,7 @@ mod tests {
             group: None,
             kind: "fence-done".to_owned(),
             text: format!("hap1\nis off, {id}"),
+            about: None,
         };
         let wall = jiff::Timestamp::from_second(1_700_000_000).unwrap();
         Record { id, wall, node: "hap2".to_owned(), note }

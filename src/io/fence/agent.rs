@@ -14,7 +14,6 @@ use super::secrets::Known;
 use super::{Verb, marks};
 use crate::config::Device;
 use crate::io::proxy::spawn::{self, Child, Given, Spawned};
-use crate::io::proxy::spawn::{self, Child, Pipes};
 
 /// How long the last words of an agent that ended are waited for.
 const LAST_WORDS: Duration = Duration::from_millis(50);
@@ -137,8 +136,6 @@ pub(super) async fn execute(
         spawn::spawn(&argv, None, given)?;
     let mut guard = Guard { child, mark };
     let stdin = stdin.ok_or(io::ErrorKind::BrokenPipe)?;
-    let (child, Pipes { stdin, stdout, stderr }) = spawn::agent(program, &variables)?;
-    let mut guard = Guard { child, mark };
     let mut sender = pipe::Sender::from_owned_fd(OwnedFd::from(stdin))?;
     let (mut out, mut err) = (Kept::new(keep), Kept::new(TAIL));
     let ended = {

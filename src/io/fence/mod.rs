@@ -23,9 +23,6 @@ use self::agent::Ended;
 use self::metadata::Metadata;
 use super::clock;
 use crate::config::Device;
-
-/// How long an agent may take to say what it is.
-const METADATA: Duration = Duration::from_secs(10);
 use crate::types::Instant;
 
 /// How long an agent may take to say what it is, and the disk to have its files.
@@ -106,8 +103,6 @@ pub struct Run {
 
 /// When a file was changed last, and how long it is.
 type Stamp = (SystemTime, u64);
-/// What agents say of themselves; the words where one says nothing that makes sense.
-type Cache = BTreeMap<PathBuf, (Stamp, Result<Metadata, String>)>;
 /// What agents say of themselves.
 type Cache = BTreeMap<PathBuf, Said>;
 
@@ -194,7 +189,6 @@ impl Agents {
         let found = path.clone();
         let stamp = blocking(move || trust::program(&found)).await??;
         let known = |cache: &Cache| match cache.get(&path) {
-            Some((then, said)) if *then == stamp => Some(said.clone()),
             Some(s) if s.stamp == stamp && s.until.is_none_or(|t| clock::now() < t) => {
                 Some(s.words.clone())
             }
@@ -214,16 +208,6 @@ impl Agents {
             Ended::Exited(code) => {
                 Err(format!("{}: tells no metadata: exit status {code}", path.display()))
             }
-            // Another time it may be quicker.
-            Ended::Killed(how) => {
-                return Err(format!("{}: tells no metadata: {how}", path.display()));
-            }
-            Ended::TimedOut => {
-                return Err(format!("{}: tells no metadata within {METADATA:?}", path.display()));
-            }
-        };
-        if let Ok(mut cache) = self.cache.lock() {
-            cache.insert(path, (stamp, said.clone()));
             Ended::Killed(how) => Err(format!("{}: tells no metadata: {how}", path.display())),
             Ended::TimedOut => {
                 Err(format!("{}: tells no metadata within {METADATA:?}", path.display()))

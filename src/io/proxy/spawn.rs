@@ -8,15 +8,12 @@
 //!
 //! A fence agent is vipd's user without vipd's capabilities, gets hardly any variables, and SIGKILL
 //! when vipd dies: what it does must not happen later.
-//! A fence agent is vipd's user without vipd's capabilities, gets a pipe as its input, hardly any
-//! variables, and SIGKILL when vipd dies: what it does must not happen later.
 
 #![allow(unsafe_code, reason = "fork, and system calls between fork and exec")]
 
 use std::ffi::CString;
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -162,47 +159,6 @@ pub(in crate::io) fn spawn(
     }
     let rights = given.rights && account.is_none_or(|a| a.uid.is_root());
     let account = account.cloned();
-    let mut child = start(command, account.cloned(), nix::sys::signal::Signal::SIGTERM)?;
-    match (child.inner.stdout.take(), child.inner.stderr.take()) {
-        (Some(out), Some(err)) => Ok((child, out, err)),
-        _ => Err(io::ErrorKind::BrokenPipe.into()),
-    }
-}
-
-/// What a fence agent says, and where it is told what to do.
-#[derive(Debug)]
-pub(in crate::io) struct Pipes {
-    pub(in crate::io) stdin: ChildStdin,
-    pub(in crate::io) stdout: ChildStdout,
-    pub(in crate::io) stderr: ChildStderr,
-}
-
-/// Runs the fence agent `program` without arguments and with these variables only. Returns when
-/// it has been executed. On the thread that [`spawn`] asks for.
-///
-/// # Errors
-/// What the kernel says of the program, or of one of the steps before.
-pub(in crate::io) fn agent(
-    program: &Path,
-    variables: &[(&str, &str)],
-) -> io::Result<(Child, Pipes)> {
-    let mut command = Command::new(program);
-    command.env_clear().envs(variables.iter().copied()).current_dir("/");
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = start(command, None, nix::sys::signal::Signal::SIGKILL)?;
-    let inner = &mut child.inner;
-    match (inner.stdin.take(), inner.stdout.take(), inner.stderr.take()) {
-        (Some(stdin), Some(stdout), Some(stderr)) => Ok((child, Pipes { stdin, stdout, stderr })),
-        _ => Err(io::ErrorKind::BrokenPipe.into()),
-    }
-}
-
-/// Forks, and executes. `death` is what the child gets when vipd dies.
-fn start(
-    mut command: Command,
-    account: Option<Account>,
-    death: nix::sys::signal::Signal,
-) -> io::Result<Child> {
     let parent = nix::unistd::getpid();
     let death = if given.doomed { Death::SIGKILL } else { Death::SIGTERM };
     // SAFETY: `shed` makes system calls only: it neither allocates nor takes a lock, so it does
@@ -217,15 +173,9 @@ fn start(
             Ok(Spawned { child, input, out, err })
         }
         (opened, ..) => {
-    unsafe { command.pre_exec(move || shed(parent, account.as_ref(), death)) };
-    let mut inner = command.spawn()?;
-    let pid = Pid::from_child(&inner);
-    match pidfd::open(inner.id()) {
-        Ok(pidfd) => Ok(Child { inner, pid, pidfd, reaped: false }),
-        Err(e) => {
             let _ = kill_process_group(pid, Signal::KILL);
             let _ = inner.wait();
-            Err(e)
+            Err(opened.err().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()))
         }
     }
 }
@@ -322,10 +272,6 @@ fn shed(
     account: Option<&Account>,
     rights: bool,
     death: Death,
-fn shed(
-    parent: nix::unistd::Pid,
-    account: Option<&Account>,
-    death: nix::sys::signal::Signal,
 ) -> io::Result<()> {
     nix::unistd::setsid()?;
     default_signals();
@@ -342,8 +288,6 @@ fn shed(
         drop_capabilities()?;
         nix::sys::prctl::set_no_new_privs()?;
     }
-    drop_capabilities()?;
-    nix::sys::prctl::set_no_new_privs()?;
     nix::sys::prctl::set_pdeathsig(death)?;
     if nix::unistd::getppid() != parent {
         return Err(io::ErrorKind::Interrupted.into());
