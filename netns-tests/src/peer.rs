@@ -2,6 +2,7 @@
 //! configuration as a value, and a way to start it on a host.
 
 pub mod backend;
+pub mod bmc;
 pub mod frr;
 pub mod haproxy;
 pub mod keepalived;
