@@ -45,7 +45,7 @@ mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::RangeInclusive;
+use std::ops::{Bound, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,8 +102,9 @@ pub struct Node {
     stale: bool,
     stop_by: Option<Instant>,
     exited: bool,
-    /// When the lease has something to do.
-    lease_due: Option<Instant>,
+    /// When the lease has something to do about each group, by place, as of the last step that
+    /// touched it.
+    lease_dues: Vec<Option<Instant>>,
     /// Who may hold, where that takes a lease.
     lease: Option<lease::Lease>,
     gate_id: Option<GateId>,
@@ -125,6 +126,12 @@ pub struct Node {
 struct Pace {
     opened: Instant,
     used: u32,
+}
+
+/// The groups of a range, which may have none.
+fn within(range: &RangeInclusive<u16>) -> (Bound<u16>, Bound<u16>) {
+    let end = if range.is_empty() { Bound::Excluded } else { Bound::Included };
+    (Bound::Included(*range.start()), end(*range.start().max(range.end())))
 }
 
 /// Where a step's actions go, and what those who act may look up.
@@ -231,7 +238,7 @@ impl Node {
             stale: true,
             stop_by: None,
             exited: false,
-            lease_due: None,
+            lease_dues: Vec::new(),
             lease: None,
             gate_id: start.gate,
             run: start.run,
@@ -263,12 +270,13 @@ impl Node {
     pub fn step(&mut self, now: Instant, event: Event<'_>, out: &mut Vec<Action>) {
         let mut touched = EVERY_GROUP;
         self.step_from = out.len();
-        self.expire_leases(now, out);
+        let expired = self.expire_leases(now, out);
         match event {
-            Event::Tick => self.tick(now, out),
+            Event::Tick => touched = self.tick(now, out),
             Event::Datagram { ifindex, meta, bytes } => {
                 match self.datagram(now, ifindex, &meta, bytes, out) {
                     Some(id) => touched = id..=id,
+                    None if expired => {}
                     None => return,
                 }
             }
@@ -287,7 +295,7 @@ impl Node {
                 group.proxy_told(now, &event, out);
                 group.settle(now, out);
             }),
-            Event::Peer(from, message) => self.peer(now, from, &message, out),
+            Event::Peer(from, message) => touched = self.peer(now, from, &message, out),
             Event::PeerUp(from) => self.peer_up(now, from, out),
             Event::PeerTwin(from) => self.peer_twin(now, from, out),
             Event::Gate(gate) => self.gate_told(now, gate, out),
@@ -298,7 +306,7 @@ impl Node {
             Event::Leave => self.leave(now, out),
             Event::Reload(config, secrets) => self.reload(now, config, secrets, out),
         }
-        self.finish(now, touched, out);
+        self.finish(now, if expired { EVERY_GROUP } else { touched }, out);
     }
 
     /// When to call [`Node::step`] with [`Event::Tick`] if nothing else happens.
@@ -315,6 +323,7 @@ impl Node {
             self.stop_by,
             self.lease_due,
             self.fencing.due,
+            self.lease_deadline(),
             self.groups.values().filter_map(|g| g.gap.map(|gap| gap.deadline())).min(),
         ]
         .into_iter()
@@ -388,7 +397,9 @@ impl Node {
 
     // ---- time ----
 
-    fn tick(&mut self, now: Instant, out: &mut Vec<Action>) {
+    /// Lets time pass; says which groups that may have touched.
+    fn tick(&mut self, now: Instant, out: &mut Vec<Action>) -> RangeInclusive<u16> {
+        let due = self.due_groups(now);
         self.notice_stall(now, out);
         if self.links.deadline().is_some_and(|at| now >= at) {
             self.stale = true;
@@ -397,7 +408,10 @@ impl Node {
             self.tell_drops(now, &drops, out);
         }
         self.tick_lease(now, out);
-        self.each(out, |group, out| group.tick(now, out));
+        let (groups, mut parts) = self.parts(out);
+        for (_, group) in groups.range_mut(within(&due)) {
+            group.tick(now, &mut parts);
+        }
         if self.stop_by.is_some_and(|at| now >= at) {
             self.stop_by = None;
             let mut out = self.parts(out).1;
@@ -411,6 +425,7 @@ impl Node {
             out.push(Action::Exit { left: false });
             self.exited = true;
         }
+        due
     }
 
     /// A late tick means that this process was not run: peers may have taken over meanwhile.
@@ -439,10 +454,10 @@ impl Node {
         self.follow_fencing(now, out);
         self.lease_due = self.lease.as_ref().and_then(|lease| lease.deadline(now));
         self.ask_for_gaps(now, out);
-        self.reconcile(now, touched.clone(), out);
-        self.announce(now, touched.clone(), out);
+        self.reconcile(now, &touched, out);
+        self.announce(now, &touched, out);
         self.ask_peers(now, out);
-        for (_, group) in self.groups.range_mut(touched) {
+        for (_, group) in self.groups.range_mut(within(&touched)) {
             group.due = group.deadline();
         }
         if self.stop_by.is_some() && !self.exited && self.groups.values().all(Group::is_stopped) {
@@ -452,21 +467,21 @@ impl Node {
         }
     }
 
-    fn reconcile(&mut self, now: Instant, touched: RangeInclusive<u16>, out: &mut Vec<Action>) {
+    fn reconcile(&mut self, now: Instant, touched: &RangeInclusive<u16>, out: &mut Vec<Action>) {
         let mut allowance = MAX_TASKS.saturating_sub(self.tasks);
         let before = allowance;
-        for (id, group) in self.groups.range_mut(touched) {
+        for (id, group) in self.groups.range_mut(within(touched)) {
             group.addresses.reconcile(now, *id, &mut allowance, out);
         }
         self.tasks += before - allowance;
     }
 
-    fn announce(&mut self, now: Instant, touched: RangeInclusive<u16>, out: &mut Vec<Action>) {
+    fn announce(&mut self, now: Instant, touched: &RangeInclusive<u16>, out: &mut Vec<Action>) {
         if now >= self.pace.opened + PACE_WINDOW {
             self.pace = Pace { opened: now, used: 0 };
         }
         let mut allowance = PACE - self.pace.used;
-        for (_, group) in self.groups.range_mut(touched) {
+        for (_, group) in self.groups.range_mut(within(touched)) {
             group.addresses.announce(now, &group.config.announce, &mut allowance, out);
         }
         self.pace.used = PACE - allowance;

@@ -11,11 +11,22 @@ use crate::wire::peer::{Head, Message};
 
 use super::event::{Action, Inheritance, NOBODY, Secrets};
 use super::lease::{FENCE_SEATS, Lease, Setup, Transition, Verdict, Vote, Yielding};
+use super::lease::{Changed, Lease, Setup, Transition, Verdict, Vote, Yielding};
 use super::status::Severity;
 use super::{Node, why};
 
 /// Verdicts in one step: a group that wins, and at once gives way, and that is all.
 const VERDICTS: usize = 3;
+/// No group at all.
+#[allow(clippy::reversed_empty_ranges, reason = "empty is what it is")]
+const NO_GROUP: RangeInclusive<u16> = 1..=0;
+
+/// A range of groups, and one more.
+fn widened(range: &RangeInclusive<u16>, id: u16) -> RangeInclusive<u16> {
+    let mut changed = Changed(range.clone());
+    changed.add(id);
+    changed.0
+}
 
 impl Node {
     /// The lease of a configuration that needs one, with what an earlier run remembered.
@@ -85,14 +96,47 @@ impl Node {
     }
 
     /// Before anything else at a new moment: what may no longer be served is not.
-    pub(super) fn expire_leases(&mut self, now: Instant, out: &mut Vec<Action>) {
+    /// Says whether there was something.
+    pub(super) fn expire_leases(&mut self, now: Instant, out: &mut Vec<Action>) -> bool {
         let over = self.with_lease(out, |lease, out| lease.expire(now, out)).unwrap_or_default();
-        for place in over {
+        for place in &over {
             // Nothing else that the event brings may find the group Active.
-            if let Some(id) = self.order.get(usize::from(place)) {
-                self.follow_lease(now, place, *id, out);
+            if let Some(id) = self.order.get(usize::from(*place)) {
+                self.follow_lease(now, *place, *id, out);
             }
         }
+        !over.is_empty()
+    }
+
+    /// Looks up when the lease has something to do about the group at `place`.
+    fn lease_due(&mut self, now: Instant, place: u16) {
+        let due = self.lease.as_ref().and_then(|lease| lease.due(now, place));
+        if let Some(kept) = self.lease_dues.get_mut(usize::from(place)) {
+            *kept = due;
+        }
+    }
+
+    /// When the lease has something to do.
+    pub(super) fn lease_deadline(&self) -> Option<Instant> {
+        let beat = self.lease.as_ref()?.beat_at();
+        self.lease_dues.iter().flatten().copied().chain([beat]).min()
+    }
+
+    /// The groups that a moment changes something about: those from the first to the last that
+    /// waited for it. Each of them whenever this node tells the others how it stands: what they
+    /// said ages.
+    pub(super) fn due_groups(&self, now: Instant) -> RangeInclusive<u16> {
+        if self.lease.as_ref().is_some_and(|lease| now >= lease.beat_at()) {
+            return super::EVERY_GROUP;
+        }
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| now >= at);
+        let leases = self.lease_dues.iter().zip(&self.order).filter(|(due, _)| is_due(**due));
+        let groups = self.groups.iter().filter(|(_, g)| {
+            let gap = g.gap.as_ref().map(super::gap::Gap::deadline);
+            is_due(g.due) || is_due(g.addresses.announce_at()) || is_due(gap)
+        });
+        let ids = groups.map(|(id, _)| id).chain(leases.map(|(_, id)| id));
+        ids.fold(NO_GROUP, |hull, id| widened(&hull, *id))
     }
 
     pub(super) fn tick_lease(&mut self, now: Instant, out: &mut Vec<Action>) {
@@ -109,8 +153,16 @@ impl Node {
     ) {
         self.hear_of_fencing(now, from, message, out);
         self.with_lease(out, |lease, out| lease.hear(now, from, message, out));
+    ) -> RangeInclusive<u16> {
+        let changed = self.with_lease(out, |lease, out| lease.hear(now, from, message, out));
         self.hear_of_moves(now, message);
         self.switch_when_all_are_ready(now, out);
+        for entry in &message.entries {
+            self.lease_due(now, entry.group);
+        }
+        let places = changed.map_or(0..=u16::MAX, |changed| changed.0);
+        let ids = (0..).zip(&self.order).filter(|(place, _)| places.contains(place));
+        ids.fold(NO_GROUP, |hull, (_, id)| widened(&hull, *id))
     }
 
     pub(super) fn peer_up(&mut self, now: Instant, from: VoterIx, out: &mut Vec<Action>) {
@@ -191,13 +243,15 @@ impl Node {
         touched: &RangeInclusive<u16>,
         out: &mut Vec<Action>,
     ) {
+        self.lease_dues.resize(self.order.len(), None);
         if self.lease.is_none() {
-            return;
+            return self.lease_dues.fill(None);
         }
         for place in 0..self.order.len() {
             let id = self.order[place];
-            let leased = self.groups.get(&id).is_some_and(super::group::Group::is_leased);
-            if leased && touched.contains(&id) {
+            if touched.contains(&id)
+                && self.groups.get(&id).is_some_and(super::group::Group::is_leased)
+            {
                 self.follow_lease(now, u16::try_from(place).unwrap_or(u16::MAX), id, out);
             }
         }
@@ -225,6 +279,7 @@ impl Node {
                 group.say_farewell(out);
             });
         }
+        self.lease_due(now, place);
     }
 
     fn verdict_words(

@@ -109,8 +109,10 @@ fn measure(arguments: &Arguments) -> Result<Vec<Measure>> {
     let window = Duration::from_secs(arguments.window);
     let mut measures = outages(&kinds, arguments.faults)?;
     let plain: Vec<Kind> = kinds.iter().copied().filter(|k| *k != Kind::Lease).collect();
-    measures.extend(idle(&plain, window)?);
-    measures.extend(many(&plain, window)?);
+    if !plain.is_empty() {
+        measures.extend(idle(&plain, window)?);
+        measures.extend(many(&plain, window)?);
+    }
     if kinds.contains(&Kind::Lease) {
         measures.extend(seven(window)?);
     }
@@ -123,7 +125,7 @@ fn outages(kinds: &[Kind], faults: usize) -> Result<Vec<Measure>> {
     let mut measures: Vec<Measure> =
         FAULTS.iter().map(|f| Measure::new(f.name(), "ms", Some(f.target()))).collect();
     let mut lease: Vec<Measure> = LEASE_FAULTS.iter().map(|f| f.leased()).collect();
-    let mut beds = start_beds(kinds, 1)?;
+    let mut beds = if faults > 0 { start_beds(kinds, 1)? } else { Vec::new() };
     let mut dice = Dice::new(Stamp::now().nanos());
     for turn in 0..faults {
         for fault in [Fault::PowerLoss, Fault::Stop, Fault::Deleted, Fault::Restart] {

@@ -65,6 +65,12 @@ impl Elector {
         true
     }
 
+    /// Whether `head` says what it said before, apart from the time, and it was heard within `limit`.
+    pub fn says_the_same(&self, now: Instant, head: &Head, limit: Duration) -> bool {
+        let gist = |h: &Head| Head { clock: Instant::BOOT, ..*h };
+        self.is_alive(now, limit) && self.head.as_ref().map(gist) == Some(gist(head))
+    }
+
     /// A session with a new run of it was agreed on; what the old one said is void.
     pub fn renewed(&mut self, now: Instant) {
         *self = Self { heard: Some(now), twin: self.twin, ..Self::default() };

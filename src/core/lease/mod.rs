@@ -45,6 +45,7 @@ pub use agreement::Transition;
 pub use doubts::FENCE_SEATS;
 pub use electorate::Elector;
 pub use holder::Holder;
+pub use reports::Changed;
 pub use seat::{Seat, Stand, Verdict, Yielding};
 pub use voter::{Ask, Grant, RESERVED, Voter};
 
@@ -327,6 +328,13 @@ impl Lease {
         2 * self.terms.renew
     }
 
+    /// When what was asked for at `at` is asked for again: all groups at the same moments, so that
+    /// they share datagrams.
+    fn renewal(&self, at: Instant) -> Instant {
+        let renew = u64::try_from(self.terms.renew.as_nanos()).unwrap_or(u64::MAX).max(1);
+        Instant::from_nanos((at.nanos() / renew + 1).saturating_mul(renew))
+    }
+
     fn others(&self) -> impl Iterator<Item = VoterIx> + use<> {
         let me = self.me;
         (0..u8::try_from(self.electors.len()).unwrap_or(u8::MAX))
@@ -340,12 +348,22 @@ impl Lease {
         seats.flatten().chain([self.beat_at]).min()
     }
 
+    /// When everybody is told how this node stands.
+    pub fn beat_at(&self) -> Instant {
+        self.beat_at
+    }
+
+    /// When [`Lease::decide`] has something to do about a group, as long as no message changes that.
+    pub fn due(&self, now: Instant, group: u16) -> Option<Instant> {
+        self.seat_deadline(now, group, self.seats.get(&group)?)
+    }
+
     fn seat_deadline(&self, now: Instant, group: u16, seat: &Seat) -> Option<Instant> {
         if seat.holder.is_open() && seat.stand.frozen {
             return Some(seat.holder.until());
         }
         if seat.holder.is_open() {
-            let renew = seat.holder.asked_at().map_or(now, |at| at + self.terms.renew);
+            let renew = seat.holder.asked_at().map_or(now, |at| self.renewal(at));
             let ordered = seat.move_at.map(|(at, _)| at);
             return ordered.into_iter().chain([renew, seat.holder.until()]).min();
         }
@@ -383,11 +401,20 @@ impl Lease {
         }
     }
 
-    /// An authenticated message came; `now` was read after that.
-    pub fn hear(&mut self, now: Instant, from: VoterIx, message: &Message, out: &mut Vec<Action>) {
+    /// An authenticated message came; `now` was read after that. Says which groups are to be asked
+    /// what they want: a renewal changes nothing that anybody decides upon.
+    pub fn hear(
+        &mut self,
+        now: Instant,
+        from: VoterIx,
+        message: &Message,
+        out: &mut Vec<Action>,
+    ) -> Changed {
+        let (alive, settled) = (self.alive(), self.settled);
         let Some(elector) = self.electors.get_mut(from.index()).filter(|_| from != self.me) else {
-            return;
+            return Changed::NOTHING;
         };
+        let known = elector.says_the_same(now, &message.head, alive);
         let fresh = elector.hear(now, message.head);
         self.met = self.met.with(from);
         // Places are those of the file that the sender had then.
@@ -396,7 +423,12 @@ impl Lease {
         if same && fresh {
             self.returned(now, from, out);
         }
+        let all = !known || self.settled != settled;
+        let mut changed = if all { Changed::ALL } else { Changed::NOTHING };
         for Entry { group, news } in &message.entries {
+            if same && self.is_news(now, *group, from, news) {
+                changed.add(*group);
+            }
             match news {
                 News::Request { gate, round, epoch } if same => {
                     let ask = Ask { from, gate: *gate, round: *round, epoch: *epoch };
@@ -442,7 +474,11 @@ impl Lease {
                 }
                 News::Grant { .. } | News::Deny { .. } | News::Report(_) => {}
             }
+            if self.seats.get(group).is_some_and(|seat| seat.won) {
+                changed.add(*group);
+            }
         }
+        changed
     }
 
     /// An operator wants `to` to have the group. Says whether this node holds it and can comply.
@@ -545,9 +581,7 @@ impl Lease {
         self.give_back(now, out);
         if now >= self.beat_at {
             self.beat_at = now + self.beat();
-            for to in self.others() {
-                self.report_to(now, to, out);
-            }
+            self.report_to_all(now, out);
         }
     }
 
@@ -600,8 +634,7 @@ impl Lease {
                 self.seats.get_mut(&group)?.successor = Some((to, why));
                 return Some(Verdict::Yield { to, why });
             }
-            let due = |at: Instant| now >= at + self.terms.renew;
-            if self.seats.get(&group)?.holder.asked_at().is_none_or(due) {
+            if self.seats.get(&group)?.holder.asked_at().is_none_or(|at| now >= self.renewal(at)) {
                 self.ask(now, group, out);
             }
             return None;

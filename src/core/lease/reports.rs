@@ -1,15 +1,58 @@
 //! What voters tell each other of themselves: for order and speed, and for people. Nothing safe
 //! rests on it.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::types::{Instant, VoterIx};
+use crate::types::{Instant, Priority, VoterIx};
 use crate::wire::peer::{Entry, News, Report};
 
 use super::super::event::Action;
 use super::Lease;
 
+/// Which groups a message changed something about that this node decides upon: those at the
+/// places from the first to the last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed(pub RangeInclusive<u16>);
+
+impl Changed {
+    /// None of them.
+    #[allow(clippy::reversed_empty_ranges, reason = "empty is what it is")]
+    pub const NOTHING: Self = Self(1..=0);
+    /// Each of them.
+    pub const ALL: Self = Self(0..=u16::MAX);
+
+    /// That one, too.
+    pub fn add(&mut self, group: u16) {
+        let all = &self.0;
+        self.0 = if all.is_empty() {
+            group..=group
+        } else {
+            group.min(*all.start())..=group.max(*all.end())
+        };
+    }
+}
+
+/// What is acted upon of a report.
+fn gist(report: &Report) -> (Option<Priority>, bool, bool, Option<Duration>) {
+    (report.priority, report.wants, report.holds.is_zero(), report.gap)
+}
+
 impl Lease {
+    /// Whether `news` of another voter is more than a renewal, and a group is to act upon it. That a
+    /// vote opened the gate shows afterwards.
+    pub(super) fn is_news(&self, now: Instant, group: u16, from: VoterIx, news: &News) -> bool {
+        match news {
+            News::Request { .. } | News::Grant { .. } => false,
+            News::Report(report) => {
+                let known = self.electors.get(from.index());
+                let known = known.and_then(|e| e.on(now, group, self.alive()));
+                known.map(gist) != Some(gist(report))
+            }
+            News::Deny { .. } | News::Release { .. } | News::Move { .. } => true,
+        }
+    }
+
     pub(super) fn report(&mut self, now: Instant, group: u16) -> Option<Report> {
         let holder = self.holder(now, group).map(|(_, priority)| priority);
         let seat = self.seats.get_mut(&group)?;
@@ -42,12 +85,22 @@ impl Lease {
     }
 
     pub(super) fn report_to(&mut self, now: Instant, to: VoterIx, out: &mut Vec<Action>) {
-        out.push(Action::Beat { to });
+        self.report_each(now, &[to], out);
+    }
+
+    /// How this node stands to each group, to everybody.
+    pub(super) fn report_to_all(&mut self, now: Instant, out: &mut Vec<Action>) {
+        let all: Vec<_> = self.others().collect();
+        self.report_each(now, &all, out);
+    }
+
+    fn report_each(&mut self, now: Instant, to: &[VoterIx], out: &mut Vec<Action>) {
+        out.extend(to.iter().map(|to| Action::Beat { to: *to }));
         let groups: Vec<_> = self.seats.keys().copied().collect();
         for group in groups {
-            if let Some(report) = self.report(now, group) {
-                out.push(Action::Tell { to, entry: Entry { group, news: News::Report(report) } });
-            }
+            let Some(report) = self.report(now, group) else { continue };
+            let entry = Entry { group, news: News::Report(report) };
+            out.extend(to.iter().map(|to| Action::Tell { to: *to, entry }));
         }
     }
 }
