@@ -27,6 +27,8 @@ pub(super) struct Fencing {
     orders: BTreeSet<u16>,
     /// When time alone changes something.
     pub(super) due: Option<Instant>,
+    /// When the right to fence is to be asked for again.
+    pub(super) seat_due: Option<Instant>,
 }
 
 impl Node {
@@ -81,6 +83,8 @@ impl Node {
         }
         self.fencing.due =
             self.fencing.targets.values().filter_map(Target::deadline).min().filter(|at| *at > now);
+        let seats = (0..nodes).filter_map(|n| self.lease.as_ref()?.due(now, FENCE_SEATS + n));
+        self.fencing.seat_due = seats.min();
     }
 
     fn follow_target(&mut self, now: Instant, node: u16, out: &mut Vec<Action>) {

@@ -321,7 +321,6 @@ impl Node {
             self.links.deadline(),
             self.drops.deadline(),
             self.stop_by,
-            self.lease_due,
             self.fencing.due,
             self.lease_deadline(),
             self.groups.values().filter_map(|g| g.gap.map(|gap| gap.deadline())).min(),
@@ -452,7 +451,6 @@ impl Node {
         }
         self.follow_leases(now, &touched, out);
         self.follow_fencing(now, out);
-        self.lease_due = self.lease.as_ref().and_then(|lease| lease.deadline(now));
         self.ask_for_gaps(now, out);
         self.reconcile(now, &touched, out);
         self.announce(now, &touched, out);

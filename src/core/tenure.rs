@@ -10,8 +10,7 @@ use crate::types::{Instant, VoterIx};
 use crate::wire::peer::{Head, Message};
 
 use super::event::{Action, Inheritance, NOBODY, Secrets};
-use super::lease::{FENCE_SEATS, Lease, Setup, Transition, Verdict, Vote, Yielding};
-use super::lease::{Changed, Lease, Setup, Transition, Verdict, Vote, Yielding};
+use super::lease::{Changed, FENCE_SEATS, Lease, Setup, Transition, Verdict, Vote, Yielding};
 use super::status::Severity;
 use super::{Node, why};
 
@@ -119,7 +118,7 @@ impl Node {
     /// When the lease has something to do.
     pub(super) fn lease_deadline(&self) -> Option<Instant> {
         let beat = self.lease.as_ref()?.beat_at();
-        self.lease_dues.iter().flatten().copied().chain([beat]).min()
+        self.lease_dues.iter().flatten().copied().chain(self.fencing.seat_due).chain([beat]).min()
     }
 
     /// The groups that a moment changes something about: those from the first to the last that
@@ -150,10 +149,8 @@ impl Node {
         from: VoterIx,
         message: &Message,
         out: &mut Vec<Action>,
-    ) {
-        self.hear_of_fencing(now, from, message, out);
-        self.with_lease(out, |lease, out| lease.hear(now, from, message, out));
     ) -> RangeInclusive<u16> {
+        self.hear_of_fencing(now, from, message, out);
         let changed = self.with_lease(out, |lease, out| lease.hear(now, from, message, out));
         self.hear_of_moves(now, message);
         self.switch_when_all_are_ready(now, out);

@@ -458,6 +458,8 @@ impl Lease {
                     seat.freed(now);
                 }
                 News::Fenced { node, mark } => {
+                    // It may be about every group.
+                    changed = Changed::ALL;
                     self.fenced(now, *node, *mark, out);
                 }
                 News::Report(report) if fresh => {

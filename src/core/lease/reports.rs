@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::types::{Instant, Priority, VoterIx};
+use crate::types::{Instant, VoterIx};
 use crate::wire::peer::{Entry, News, Report};
 
 use super::super::event::Action;
@@ -34,8 +34,10 @@ impl Changed {
 }
 
 /// What is acted upon of a report.
-fn gist(report: &Report) -> (Option<Priority>, bool, bool, Option<Duration>) {
-    (report.priority, report.wants, report.holds.is_zero(), report.gap)
+fn gist(report: &Report) -> Report {
+    // Whether it holds, not for how long; the vote and the tenure are for people.
+    let holds = if report.holds.is_zero() { Duration::ZERO } else { Duration::MAX };
+    Report { holds, epoch: 0, vote: None, ..*report }
 }
 
 impl Lease {
@@ -49,7 +51,9 @@ impl Lease {
                 let known = known.and_then(|e| e.on(now, group, self.alive()));
                 known.map(gist) != Some(gist(report))
             }
-            News::Deny { .. } | News::Release { .. } | News::Move { .. } => true,
+            News::Deny { .. } | News::Release { .. } | News::Fenced { .. } | News::Move { .. } => {
+                true
+            }
         }
     }
 
@@ -73,7 +77,6 @@ impl Lease {
     /// Tells everybody at once when something changed that they act upon.
     pub(super) fn report_change(&mut self, now: Instant, group: u16, out: &mut Vec<Action>) {
         let Some(report) = self.report(now, group) else { return };
-        let gist = |r: &Report| (r.priority, r.wants, r.holds.is_zero(), r.gap, r.doubt, r.stuck);
         let Some(seat) = self.seats.get_mut(&group) else { return };
         if seat.reported.as_ref().map(gist) == Some(gist(&report)) {
             return;
