@@ -6,7 +6,7 @@
 mod common;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use common::{MS, SECOND};
 use netns_tests::peer::bmc::{Bmc, Fault, USER};

@@ -14,7 +14,7 @@ use netns_tests::cluster::{events, said};
 use netns_tests::trio::{Kind, Trio};
 use netns_tests::{Double, PowerFault, PowerSwitch, Result, Stamp, pause, wait_until};
 
-use common::{MS, SECOND, conditions, wait_condition};
+use common::{MS, SECOND, conditions};
 
 /// How often every host is asked.
 const EVERY: Duration = MS;
@@ -253,7 +253,11 @@ fn a_device_that_does_not_answer_is_known_before_it_is_needed() -> Result {
     let config = bed.config.clone();
     bed.trio.kill(0);
     bed.trio.start_with(0, &config)?;
-    wait_condition(bed.trio.vipd(0), "device-failed", 10 * SECOND)?;
+    // The one before has left its socket.
+    wait_until("it is named", 10 * SECOND, || {
+        let named = conditions(bed.trio.vipd(0)).unwrap_or_default();
+        Ok(named.contains(&"device-failed".to_owned()))
+    })?;
     bed.power.fault("hap2", None);
     wait_until("it answers again", 10 * SECOND, || {
         Ok(!conditions(bed.trio.vipd(0))?.contains(&"device-failed".to_owned()))
