@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::types::{GateId, Instant, VoterIx, Voters};
-use crate::wire::peer::{Entry, News, Report};
+use crate::wire::peer::{Doubt, Entry, News, Report};
 
 use super::super::event::Action;
 use super::{Lease, remember};
@@ -105,6 +105,12 @@ impl Lease {
         self.proofs.known.contains(&(node, mark))
     }
 
+    /// Whether all of a doubt is proven: who told of it may not have heard that when it did, and
+    /// what is proven is not to be proven again.
+    fn is_settled_by_proof(&self, doubt: &Doubt) -> bool {
+        doubt.of.iter().all(|node| self.is_proven(node, doubt.mark))
+    }
+
     /// Whether a heard voter says that it cannot give up what it must of a group.
     pub fn is_stuck(&self, now: Instant, group: u16, voter: VoterIx) -> bool {
         let elector = self.electors.get(voter.index());
@@ -125,7 +131,7 @@ impl Lease {
                 self.electors[voter.index()].on(now, *group, self.alive())?.doubt
             });
             for doubt in others.chain(own) {
-                for node in doubt.of.iter() {
+                for node in doubt.of.iter().filter(|node| !self.is_proven(*node, doubt.mark)) {
                     all.entry(node).or_default().insert(doubt.mark);
                 }
             }
@@ -141,7 +147,7 @@ impl Lease {
         }
         let free = |voter: &VoterIx| {
             let report = self.electors[voter.index()].on(now, group, self.alive());
-            report.is_some_and(|r| r.doubt.is_none())
+            report.is_some_and(|r| r.doubt.is_none_or(|doubt| self.is_settled_by_proof(&doubt)))
         };
         let own = usize::from(seat.voter.doubt(now).is_none());
         self.others().filter(free).count() + own < self.majority()
@@ -184,6 +190,7 @@ impl Lease {
         for (group, seat) in &mut self.seats {
             if seat.voter.proven(node, mark) {
                 out.push(remember(*group, &seat.voter));
+                seat.own_vote_is_free(now);
             }
             seat.freed(now);
         }

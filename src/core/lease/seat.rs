@@ -252,7 +252,8 @@ impl Seat {
         let left = match why {
             Denial::Held { left, .. } | Denial::Quiet { left } => left,
             Denial::Epoch { highest } => {
-                self.highest = self.highest.max(highest);
+                // It may be the very one that was asked for, voted for by another's request.
+                self.highest = self.highest.max(highest.saturating_add(1));
                 Duration::ZERO
             }
             Denial::Unsettled
@@ -286,6 +287,13 @@ impl Seat {
     /// last attempt, or candidates that cannot win would set each other off without end.
     pub(super) fn freed(&mut self, now: Instant) {
         self.retry_at = self.retry_at.min(now.max(self.asked_at + TURN));
+    }
+
+    /// This node's own vote was refused to a request that is under way, and need not be any more.
+    pub(super) fn own_vote_is_free(&mut self, now: Instant) {
+        if self.holder.is_asking() && !self.holder.is_open() {
+            self.again_at = Some(now);
+        }
     }
 
     /// How many live candidates come before this node.

@@ -100,7 +100,11 @@ impl World {
 
     /// The whole machine stands still, its clock too.
     pub(crate) fn pause(&mut self, host: usize) {
+        if !self.hosts[host].powered || self.hosts[host].paused_since.is_some() {
+            return;
+        }
         self.note(host, || "stands still, and its clock".to_owned());
+        self.grid.count.paused += 1;
         self.hosts[host].paused_since = Some(self.now);
         self.plan_wake(host);
     }
@@ -157,6 +161,7 @@ impl World {
     pub(crate) fn heal(&mut self) {
         self.note(usize::MAX, || "the network is whole".to_owned());
         self.net = Net::default();
+        self.undeafen();
     }
 
     fn bad_network(&mut self) {
@@ -284,6 +289,7 @@ impl World {
         self.is_calm = true;
         self.kernel_fails = 0;
         self.shape.load = self.shape.load.min(500 * US);
+        self.repair_devices();
         let latest = self.latest();
         for host in 0..self.hosts.len() {
             if self.is_out(host) {
@@ -299,7 +305,7 @@ impl World {
                 self.thaw(host);
             }
             self.hosts[host].file = latest;
-            self.power_on(host);
+            self.button(host);
             self.start(host);
             if self.hosts[host].daemon.is_some() {
                 self.later(host, 0, Arrival::Reload(latest));
@@ -341,13 +347,17 @@ impl World {
     /// After calm: every group is held within seconds, and stays where it is.
     pub(crate) fn check_calm(&mut self) {
         let longest = self.files.iter().map(|f| nanos(f.config.lease.vote)).max().unwrap_or(0);
-        let limit = 8_000 * MS + 6 * longest;
+        let proof = if self.shape.strict > 0 { 25_000 * MS } else { 0 };
+        let limit = 8_000 * MS + 6 * longest + proof;
         let since = self.now;
         if !self.run_until(limit, World::all_held) {
             return self
                 .broke(format!("I14: not every group is held {} s after calm", limit / MS / 1000));
         }
         self.oracle.slowest = self.oracle.slowest.max(self.now - since);
+        if self.shape.strict > 0 {
+            self.check_power();
+        }
         // Who was last heard before the calm agrees on a session within two seconds; who is better
         // takes over, addresses settle.
         self.run(2 * longest + 3200 * MS);

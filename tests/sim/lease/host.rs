@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use vipd::config::{Config, Member};
 use vipd::core::Node;
-use vipd::core::event::{Action, Event, Failure, KernelAddress, Link, ProxyEvent, Task};
+use vipd::core::event::{
+    Action, Event, Failure, FenceEvent, KernelAddress, Link, Power, ProxyEvent, Task,
+};
 use vipd::core::lease::{Lease, Setup, Transition, Vote};
 use vipd::types::{Digest, GateId, IfIndex, Incarnation, Instant, Mac, VoterIx};
 use vipd::wire::peer::{Head, Message};
@@ -96,6 +98,15 @@ pub(crate) enum Arrival {
     Move(Box<str>, VoterIx),
     /// Time to greet whom there is no session with.
     Greet,
+    /// An agent is done.
+    Agent {
+        run: u64,
+        voter: usize,
+        device: u16,
+        power: Power,
+        mode: super::power::Mode,
+    },
+    Fence(FenceEvent),
     Leave,
     Stop,
     /// The kernel does what it was asked, whatever became of the daemon.
@@ -103,12 +114,31 @@ pub(crate) enum Arrival {
     /// The daemon is started.
     Start,
     PowerOn,
+    /// An agent of another host switches an outlet of this one.
+    Outlet {
+        device: u16,
+        on: bool,
+        by: usize,
+        life: u32,
+    },
+    /// The machine goes on.
+    Resume,
+    /// Somebody presses the button.
+    Button,
 }
 
 impl Arrival {
     /// Whether it is for the kernel or the host, not for one run of the daemon.
     pub(crate) fn outlives_the_daemon(&self) -> bool {
-        matches!(self, Self::Effect(_) | Self::Start | Self::PowerOn)
+        matches!(
+            self,
+            Self::Effect(_)
+                | Self::Start
+                | Self::PowerOn
+                | Self::Outlet { .. }
+                | Self::Resume
+                | Self::Button
+        )
     }
 }
 
@@ -311,6 +341,11 @@ pub(crate) struct Host {
     pub(crate) proxy_broken: bool,
     /// The tenure last asked for, by group.
     pub(crate) tenure: BTreeMap<String, u64>,
+    /// Its gates do not shut, and which it was told to shut meanwhile.
+    pub(crate) deaf: bool,
+    pub(crate) unheard: BTreeSet<String>,
+    /// Voters that this run has heard.
+    pub(crate) met: BTreeSet<usize>,
 }
 
 impl Host {
@@ -343,6 +378,9 @@ impl Host {
             sick: false,
             proxy_broken: false,
             tenure: BTreeMap::new(),
+            deaf: false,
+            unheard: BTreeSet::new(),
+            met: BTreeSet::new(),
         }
     }
 
@@ -354,7 +392,7 @@ impl Host {
     /// something is still on its way.
     pub(crate) fn passes(&self, now: Real, group: &str) -> bool {
         let Some(until) = self.gates.get(group) else { return false };
-        now < self.clock.real(*until).saturating_add(self.lag)
+        self.deaf || now < self.clock.real(*until).saturating_add(self.lag)
     }
 
     pub(crate) fn is_open(&self, now: Real, group: &str) -> bool {

@@ -9,9 +9,11 @@
 #![allow(clippy::cast_precision_loss, reason = "only for people")]
 
 mod faults;
+mod fences;
 mod host;
 mod oracle;
 mod plan;
+mod power;
 mod scenes;
 mod sessions;
 mod shell;

@@ -83,6 +83,12 @@ pub(crate) enum Mutant {
     TellsFirst,
     /// Only the first vote about a group is written down.
     Forgets,
+    /// An agent says that a host is off, and does nothing.
+    Liar,
+    /// Votes that need proof end by themselves.
+    Lax,
+    /// Votes that may be forgotten count as known.
+    Doubtless,
 }
 
 /// A cluster.
@@ -104,6 +110,17 @@ pub(crate) struct Shape {
     /// The longest that a host's daemon wakes too late.
     pub(crate) load: Real,
     pub(crate) rates: i64,
+    /// Groups whose votes need proof: the first so many.
+    pub(crate) strict: usize,
+    /// The levels of the devices of each node.
+    pub(crate) levels: Vec<u8>,
+    /// Machines stand still with their clocks, and gates do not shut.
+    pub(crate) wild: bool,
+    /// Who was fenced is not switched on again.
+    pub(crate) stays_off: bool,
+    /// After how long a node fences whom it has not seen, in ms.
+    pub(crate) startup: u64,
+    pub(crate) limit: u32,
 }
 
 impl Shape {
@@ -122,6 +139,12 @@ impl Shape {
             adverts: true,
             load: 0,
             rates: RHO,
+            strict: 0,
+            levels: Vec::new(),
+            wild: false,
+            stays_off: false,
+            startup: 1000,
+            limit: 100,
         }
     }
 
@@ -153,7 +176,26 @@ impl Shape {
             two_paths: random.chance(20),
             adverts: random.chance(25),
             load: random.pick(&[0, 0, 500 * US, 5 * MS, 40 * MS]),
-            rates: RHO,
+            ..Self::three()
+        }
+    }
+
+    /// A cluster whose groups need proof that a lost holder serves no more, some or all of them.
+    pub(crate) fn draw_strict(random: &mut Random) -> Self {
+        let drawn = Self::draw(random);
+        let (nodes, witnesses) =
+            random.pick(&[(3, 0), (3, 0), (2, 0), (2, 0), (2, 1), (2, 1), (4, 0), (5, 0), (3, 2)]);
+        let mixed = drawn.groups > 1 && random.chance(30);
+        Self {
+            nodes,
+            witnesses,
+            strict: if mixed { drawn.groups - 1 } else { drawn.groups },
+            levels: random.pick(&[&[1][..], &[1], &[1, 1], &[1, 2], &[2, 1, 1]]).to_vec(),
+            wild: !mixed && random.chance(80),
+            stays_off: random.chance(25),
+            startup: random.pick(&[300, 1000, 3000]),
+            limit: random.pick(&[3, 100, 100]),
+            ..drawn
         }
     }
 
@@ -214,8 +256,14 @@ impl Shape {
         });
         let mut config = Config::clone(&read);
         config.lease = Lease::of(Duration::from_millis(self.term));
-        for group in &mut config.groups {
-            group.safety = Safety::Lease;
+        for (ix, group) in config.groups.iter_mut().enumerate() {
+            group.safety = if ix < self.strict { Safety::LeaseFence } else { Safety::Lease };
+        }
+        for node in &mut config.nodes {
+            node.fence = super::power::devices(&self.levels);
+        }
+        if !self.levels.is_empty() {
+            config.fencing = super::power::fencing(self);
         }
         config
     }
@@ -250,7 +298,8 @@ pub(crate) fn successor(old: &Config, random: &mut Random) -> Config {
         6 if new.groups[0].addresses.len() > 1 => {
             new.groups[0].addresses.pop();
         }
-        7 if new.nodes.len() + new.witnesses.len() > 3 => {
+        // Who is taken out may serve for as long as its clock stands still.
+        7 if new.nodes.len() + new.witnesses.len() > 3 && !new.has_devices() => {
             if new.witnesses.is_empty() {
                 let gone = new.nodes.len() - 1;
                 new.nodes.remove(gone);

@@ -7,6 +7,7 @@ use vipd::core::event::Event;
 use vipd::types::VoterIx;
 
 use super::faults::KINDS;
+use super::fences;
 use super::host::Arrival;
 use super::plan::{MS, Mutant, Random, Real, Shape, nanos, successor};
 use super::world::World;
@@ -36,10 +37,18 @@ pub(crate) enum Scene {
     Pause,
     /// Voters lose their memory, again and again.
     Amnesia,
+    /// Anything, where groups need proof.
+    Strict,
+    /// The holder of such a group is lost.
+    Cut,
+    /// One of two nodes is.
+    Tie,
+    /// The same, and no device can be reached.
+    DeadDevices,
 }
 
 /// Those that promise something; the others are controls.
-pub(crate) const SOUND: [Scene; 9] = [
+pub(crate) const SOUND: [Scene; 13] = [
     Scene::Night,
     Scene::Crash,
     Scene::Silence,
@@ -49,6 +58,10 @@ pub(crate) const SOUND: [Scene; 9] = [
     Scene::Clone,
     Scene::RollOut,
     Scene::Amnesia,
+    Scene::Strict,
+    Scene::Cut,
+    Scene::Tie,
+    Scene::DeadDevices,
 ];
 
 /// What became of a schedule.
@@ -62,6 +75,9 @@ pub(crate) fn play(scene: Scene, seed: u64, mutant: Mutant, traced: bool) -> Out
     let mut random = Random::new(seed ^ 0x5eed);
     let mut shape = match scene {
         Scene::Night | Scene::RollOut | Scene::Clone | Scene::Amnesia => Shape::draw(&mut random),
+        Scene::Strict | Scene::Cut | Scene::Tie | Scene::DeadDevices => {
+            fences::shape(scene, &mut random)
+        }
         _ => Shape { adverts: random.chance(50), ..Shape::three() },
     };
     if scene == Scene::RollOut {
@@ -86,12 +102,16 @@ pub(crate) fn play(scene: Scene, seed: u64, mutant: Mutant, traced: bool) -> Out
         Scene::RollOut => rolled_out(&mut world),
         Scene::Pause => paused(&mut world),
         Scene::Amnesia => amnesia(&mut world),
+        Scene::Strict => fences::night(&mut world, &mut kinds),
+        Scene::Cut => fences::cut(&mut world),
+        Scene::Tie => fences::tie(&mut world),
+        Scene::DeadDevices => fences::dead_devices(&mut world),
     }
     Outcome { world, kinds }
 }
 
 /// Until everybody holds what there is to hold, and then to some moment.
-fn begin(world: &mut World) -> usize {
+pub(crate) fn begin(world: &mut World) -> usize {
     let settled = 1500 * MS + 3 * world.vote();
     if !world.run_until(settled, World::all_held) && !world.broken() {
         world.broke("I14: not held after the start".to_owned());
@@ -123,7 +143,7 @@ fn night(world: &mut World, kinds: &mut [u64; KINDS]) {
 }
 
 /// A vote, by the slowest clock, then one turn for each that is better and cannot.
-fn takeover(world: &World) -> Real {
+pub(crate) fn takeover(world: &World) -> Real {
     let vote = world.vote();
     vote + vote / u64::from(Lease::DRIFT) * 2 + 4 * MS + nanos(world.longest_turn())
 }

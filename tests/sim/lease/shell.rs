@@ -97,9 +97,11 @@ impl World {
                     self.later(host, 20 * MS, Arrival::Start);
                 }
             }
+            Action::Fence { run, node, device, power } => {
+                self.agent(host, run, node, device, power);
+            }
             Action::Reloaded(_)
             | Action::Probe { .. }
-            | Action::Fence { .. }
             | Action::Tell { .. }
             | Action::Beat { .. } => {}
         }
@@ -109,6 +111,9 @@ impl World {
         let name = self.hosts[host].daemon.as_ref().and_then(|d| d.group(group));
         let Some(name) = name else { return };
         match until {
+            None if self.hosts[host].deaf => {
+                self.hosts[host].unheard.insert(name);
+            }
             None => {
                 if self.mutant != Mutant::DeafGate && self.hosts[host].gates.remove(&name).is_some()
                 {
@@ -118,6 +123,7 @@ impl World {
             }
             Some(until) => {
                 let was = self.hosts[host].is_open(self.now, &name);
+                self.hosts[host].unheard.remove(&name);
                 self.hosts[host].gates.insert(name.clone(), until);
                 if !was {
                     let local = self.hosts[host].local(self.now);

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::faults::KINDS;
 use super::plan::{MS, Mutant};
+use super::power::FenceCount;
 use super::scenes::{Outcome, SOUND, Scene, play};
 
 const THREADS: usize = 2;
@@ -23,6 +24,7 @@ struct Sum {
     overlaps: u64,
     slowest: u64,
     kinds: [u64; KINDS],
+    fences: FenceCount,
 }
 
 impl Sum {
@@ -37,6 +39,7 @@ impl Sum {
         self.overlaps += world.oracle.overlaps;
         self.slowest = self.slowest.max(world.oracle.slowest);
         self.kinds.iter_mut().zip(of.kinds).for_each(|(sum, n)| *sum += n);
+        self.fences.join(&world.grid.count);
     }
 
     fn join(&mut self, other: &Self) {
@@ -49,6 +52,7 @@ impl Sum {
         self.overlaps += other.overlaps;
         self.slowest = self.slowest.max(other.slowest);
         self.kinds.iter_mut().zip(other.kinds).for_each(|(sum, n)| *sum += n);
+        self.fences.join(&other.fences);
     }
 }
 
@@ -152,6 +156,9 @@ fn describe(sum: &Sum, began: Instant) -> String {
     if sum.faults > 0 {
         let _ = write!(text, "; by kind {:?}", sum.kinds);
     }
+    if sum.fences.off > 0 {
+        let _ = write!(text, "; {:?}", sum.fences);
+    }
     text
 }
 
@@ -200,6 +207,26 @@ fn forgetful_voters_are_quiet() {
     hold(Scene::Amnesia, 500);
 }
 
+#[test]
+fn strict_nights() {
+    hold(Scene::Strict, 1000);
+}
+
+#[test]
+fn a_lost_holder_is_fenced() {
+    hold(Scene::Cut, 300);
+}
+
+#[test]
+fn of_two_nodes_one_survives() {
+    hold(Scene::Tie, 300);
+}
+
+#[test]
+fn a_plain_lease_waits_for_no_device() {
+    hold(Scene::DeadDevices, 300);
+}
+
 /// What is broken on purpose outside the core is found, or nothing else would be either.
 #[test]
 fn the_oracle_sees_what_is_broken_on_purpose() {
@@ -215,6 +242,9 @@ fn the_oracle_sees_what_is_broken_on_purpose() {
         (Mutant::StaleClock, Scene::Night),
         (Mutant::TellsFirst, Scene::Stop),
         (Mutant::Forgets, Scene::Amnesia),
+        (Mutant::Liar, Scene::Cut),
+        (Mutant::Lax, Scene::Cut),
+        (Mutant::Doubtless, Scene::Strict),
     ] {
         let (sum, found) =
             hunt(|_| scene, &(0..5000), mutant, &["I1:", "I2,", "I3,", "I6:", "I10:"]);

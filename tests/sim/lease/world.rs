@@ -92,6 +92,7 @@ pub(crate) struct World {
     pending: BinaryHeap<Reverse<Item>>,
     pub(crate) sequence: u64,
     runs: u64,
+    pub(crate) grid: super::power::Grid,
 }
 
 impl World {
@@ -111,12 +112,19 @@ impl World {
             pending: BinaryHeap::new(),
             sequence: 0,
             runs: 0,
+            grid: super::power::Grid::default(),
             names,
             random,
             mutant,
             shape,
         };
+        world.build_grid();
         let mut config = world.shape.config();
+        if mutant == Mutant::Lax {
+            for group in &mut config.groups {
+                group.safety = vipd::config::Safety::Lease;
+            }
+        }
         if mutant == Mutant::ShortVote {
             config.lease.vote = config.lease.term.saturating_sub(Duration::from_millis(60));
             config.lease.quiet = config.lease.vote;
@@ -284,12 +292,19 @@ impl World {
             return match what {
                 Arrival::Effect(task) => self.effect(host, &task),
                 Arrival::Start => self.start(host),
+                Arrival::Outlet { device, on, by, life } => {
+                    self.switched(host, device, on, (by, life));
+                }
+                Arrival::Resume => self.resume(host),
+                Arrival::Button => self.button(host),
                 _ => self.power_on(host),
             };
         }
         if this.life != life || this.daemon.is_none() {
             return;
         }
+        let what = self.agent_done(what);
+        let this = &mut self.hosts[host];
         if this.paused_since.is_some() || this.is_frozen(self.now) || !this.undone.is_empty() {
             this.queue.push(what);
         } else {
@@ -332,7 +347,14 @@ impl World {
             Arrival::Reload(file) => self.reload(host, file),
             Arrival::Leave => self.step(host, Event::Leave),
             Arrival::Stop => self.step(host, Event::Stop),
-            Arrival::Effect(_) | Arrival::Start | Arrival::PowerOn => {}
+            Arrival::Fence(event) => self.step(host, Event::Fence(event)),
+            Arrival::Effect(_)
+            | Arrival::Start
+            | Arrival::PowerOn
+            | Arrival::Outlet { .. }
+            | Arrival::Resume
+            | Arrival::Button
+            | Arrival::Agent { .. } => {}
         }
     }
 
@@ -356,6 +378,7 @@ impl World {
             return;
         }
         session.heard = now;
+        this.met.insert(voter);
         if let Some(ix) = self.ix_of(host, voter) {
             self.step(host, Event::Peer(ix, message));
         }
@@ -439,7 +462,8 @@ impl World {
     }
 
     pub(crate) fn power_on(&mut self, host: usize) {
-        if self.hosts[host].powered || (self.is_calm && self.is_out(host)) {
+        let is_on = self.hosts[host].powered || !self.is_fed(host);
+        if is_on || (self.is_calm && self.is_out(host)) {
             return;
         }
         let rates = match self.mutant {
@@ -467,6 +491,8 @@ impl World {
         let this = &mut self.hosts[host];
         this.powered = false;
         this.paused_since = None;
+        this.deaf = false;
+        this.unheard.clear();
         this.gates.clear();
         this.guard.clear();
         this.addresses.clear();
@@ -483,6 +509,7 @@ impl World {
     pub(crate) fn kill(&mut self, host: usize) {
         let this = &mut self.hosts[host];
         this.life += 1;
+        this.met.clear();
         this.daemon = None;
         this.queue.clear();
         this.undone.clear();
@@ -500,6 +527,12 @@ impl World {
         }
         let config = Arc::clone(&self.files[this.file].config);
         let Some(member) = this.member(&config) else { return };
+        if self.mutant == Mutant::Doubtless && self.hosts[host].kept.votes.is_none() {
+            // It waits for as long as a vote lasts, and believes that it knows of all.
+            self.hosts[host].kept.votes = Some(std::collections::BTreeMap::new());
+            let quiet = nanos(config.lease.vote) * 11 / 10;
+            return self.later(host, quiet, Arrival::Start);
+        }
         self.kill(host);
         let now = self.hosts[host].local(self.now);
         let mut kept = self.hosts[host].kept.clone();
