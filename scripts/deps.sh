@@ -4,7 +4,7 @@
 set -eu
 
 PACKAGES="iproute2 nftables keepalived frr haproxy tshark tcpdump iputils-ping iputils-arping \
-systemd-container debootstrap dbus polkitd procps clang llvm fence-agents openipmi ipmitool"
+systemd-container debootstrap dbus polkitd procps clang llvm fence-agents openipmi ipmitool python3-venv openssl"
 # What these packages would start at boot.
 UNITS="keepalived.service haproxy.service frr.service nftables.service openipmi.service \
 ipmievd.service"

@@ -6,4 +6,5 @@ pub mod bmc;
 pub mod frr;
 pub mod haproxy;
 pub mod keepalived;
+pub mod redfish;
 pub mod vipd;

@@ -200,6 +200,11 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
         .stack_size(turn::STACK)
         .spawn(move || turn::run(shell, start))
         .map_err(io_error("the core thread"))?;
+    // Before any agent is run, and while the core goes on with what cannot wait.
+    let left = io::fence::Agents::new(&options.runtime_dir).reap();
+    if left > 0 {
+        tracing::info!(left, "processes of fence agents that an earlier run left were killed");
+    }
     let (before, of) = ((record, gate), (node.as_str(), &*loaded.config));
     let service = Arc::new(service::Service::new(options.clone(), instance, before, of, inbox));
     let clean = runtime.block_on(service.run((&loaded.warnings, &loaded.config), server, outbox));

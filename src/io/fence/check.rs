@@ -80,7 +80,7 @@ fn of_secrets(device: &Device) -> Said {
     }
     if !device.secrets.is_empty() && exposes(device) {
         let text = "hands its password to ipmitool's command line, where every user of the host \
-                    that fences sees it while that runs";
+                    that fences may see it for a moment";
         said.push((WARNING, text.to_owned()));
     }
     said

@@ -1,7 +1,9 @@
 //! Everything that an agent starts carries a mark in its environment: so it is found wherever it
 //! went, and also when vipd has forgotten it.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
@@ -13,20 +15,26 @@ const ROUNDS: usize = 4;
 
 /// Kills every process whose mark is `mark`, or begins with it if that ends with `#`; how many.
 pub(super) fn kill(mark: &str) -> usize {
-    let mut killed = 0;
+    let mut killed = BTreeSet::new();
     for _ in 0..ROUNDS {
-        let found = processes().filter(|pid| end(*pid, mark)).count();
-        killed += found;
-        if found == 0 {
+        let before = killed.len();
+        // One that was killed may be seen dying in the next round.
+        killed.extend(processes().filter(|pid| end(*pid, mark)));
+        if killed.len() == before {
             break;
         }
     }
-    killed
+    killed.len()
 }
 
+/// Those of this user, as all agents are.
 fn processes() -> impl Iterator<Item = i32> {
+    let me = nix::unistd::geteuid().as_raw();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries.filter_map(|e| e.file_name().to_str()?.parse().ok())
+    entries.filter_map(move |e| {
+        let pid = e.file_name().to_str()?.parse().ok()?;
+        e.metadata().is_ok_and(|m| m.uid() == me).then_some(pid)
+    })
 }
 
 /// Whether it had the mark, and was killed. The descriptor is taken first: the number may become
