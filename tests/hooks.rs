@@ -1,6 +1,8 @@
 //! Hooks as real processes and real requests: who they are, what they get, and how they end.
 //! Needs root: a script belongs to somebody else than whoever runs it.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails, also in its helpers")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

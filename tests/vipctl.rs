@@ -129,6 +129,24 @@ async fn a_move_says_what_it_cost_or_why_it_was_not_done() {
 }
 
 #[tokio::test]
+async fn a_hook_is_tried_and_all_are_shown() {
+    let daemon = Daemon::start("vhook");
+    let (code, out, _) = run(&daemon, &["hook", "good", "--group", "postgres"]).await;
+    assert_eq!(code, 0);
+    assert_eq!(out, "good (/etc/vipd/notify): done, after 12 ms\n  all is well\n  twice\n");
+    let (code, out, _) = run(&daemon, &["hook", "bad", "--state", "stop"]).await;
+    assert_eq!(code, 1);
+    assert_eq!(out, "bad (/etc/vipd/notify): exit status 3, after 12 ms\n  no mail today\n");
+    let (code, _, err) = run(&daemon, &["hook", "none"]).await;
+    assert_eq!(code, 1);
+    assert!(err.contains("there is no hook none"), "{err}");
+    let (code, _, _) = run(&daemon, &["hook", "good", "--state", "tired"]).await;
+    assert_eq!(code, 2);
+    let (_, out, _) = run(&daemon, &["hook"]).await;
+    assert_eq!(out, "The file has no hooks.\n");
+}
+
+#[tokio::test]
 async fn reload_says_what_changed_or_what_is_wrong() {
     let daemon = Daemon::start("vreload");
     let (code, out, _) = run(&daemon, &["reload"]).await;

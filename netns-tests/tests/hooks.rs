@@ -212,7 +212,7 @@ fn a_webhook_hears_of_a_takeover_with_its_reason() -> Result {
          on = [\"active\"]\ntoken-file = \"{}\"\n",
         token.display()
     );
-    let heard = std::thread::spawn(move || {
+    let receiver = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(5 * SECOND)).unwrap();
         let mut asked = Vec::new();
@@ -227,7 +227,7 @@ fn a_webhook_hears_of_a_takeover_with_its_reason() -> Result {
     });
     let mut vipd = start(&hosts[0], &file(&hook))?;
     vipd.wait_role(GROUP, "active", 10 * SECOND)?;
-    let asked = heard.join().unwrap();
+    let asked = receiver.join().unwrap();
     let (head, body) = asked.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("POST /vipd HTTP/1.1\r\n"), "{head}");
     assert!(head.to_lowercase().contains("authorization: bearer s3cret"), "{head}");

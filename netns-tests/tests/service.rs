@@ -206,3 +206,27 @@ fn haproxy_runs_only_where_the_address_is() {
     assert_ne!(host.sh("systemctl is-active haproxy.service || true"), "active");
     fails(&host, &format!("ip -o address | grep ' {VIP}/'"));
 }
+
+/// As packaged there is no other user to become, and no right to be had.
+#[test]
+fn hooks_are_called_as_vipd_in_its_sandbox_also_at_the_end() {
+    const CALLS: &str = "/var/lib/vipd/calls";
+    let script = format!(
+        "#!/bin/sh\necho \"$VIPD_KIND $(id -un) $(grep CapEff /proc/self/status | cut -f 2) \
+         $(touch /etc/mine 2>&1 | grep -c Read-only)\" >>{CALLS}\n"
+    );
+    let hook = "[[hook]]\nrun = [\"/etc/vipd/notify\"]\n";
+    let host = serving(&format!("\"{VIP}/24\""), hook);
+    // It was not there yet: that is told, and nothing else suffers.
+    comes(&host, "vipctl status | grep -q '/etc/vipd/notify is not there'");
+    host.write("/etc/vipd/notify", script.as_bytes(), 0o755).unwrap_or_else(|e| panic!("{e}"));
+    host.sh("vipctl hook notify --state backup");
+    host.sh("systemctl restart vipd.service");
+    comes(&host, &format!("grep -q active {CALLS}"));
+    host.sh("systemctl stop vipd.service");
+    let expected =
+        ["backup", "active", "stop"].map(|kind| format!("{kind} vipd 0000000000000000 1"));
+    assert_eq!(host.sh(&format!("cat {CALLS}")), expected.join("\n"));
+    let refused = fails(&host, "chmod 777 /etc/vipd/notify; vipctl check >/dev/stderr");
+    assert!(refused.contains("vipd would refuse it: /etc/vipd/notify: everybody"), "{refused}");
+}

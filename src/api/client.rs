@@ -14,13 +14,12 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::{ErrorBody, FenceOrder, Health, HookReport, MoveReport, ReloadReport};
+use super::{ErrorBody, Health, HookReport, LONGEST_WAIT, MoveReport, ReloadReport};
 use crate::core::status::Status;
 use crate::io::events::{Page, Record, Want};
 
 /// How long an answer may take, beyond the wait that was asked for.
 pub const LIMIT: Duration = Duration::from_secs(5);
-/// The longest that a hook may be given, and a little for those before it.
-const LONGEST_CALL: Duration = Duration::from_mins(61);
 /// The longest answer: a status of tens of thousands of addresses.
 const LONGEST: usize = 32 * 1024 * 1024;
 
@@ -177,11 +176,9 @@ impl Client {
         group: Option<&str>,
         state: &str,
     ) -> Result<HookReport, ClientError> {
-        let mut path = format!("/v1/hook?name={}&state={}", percent(name), percent(state));
-        if let Some(group) = group {
-            path += &format!("&group={}", percent(group));
-        }
-        self.ask(Method::POST, &path, LONGEST_CALL + LIMIT).await
+        let group = group.map_or_else(String::new, |g| format!("&group={}", percent(g)));
+        let path = format!("/v1/hook?name={}&state={}{group}", percent(name), percent(state));
+        self.ask(Method::POST, &path, LONGEST_WAIT + LIMIT).await
     }
 
     async fn ask<T: DeserializeOwned>(

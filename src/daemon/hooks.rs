@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, watch};
 use zeroize::Zeroizing;
 
-use crate::api::HookReport;
+use crate::api::{HookReport, LONGEST_WAIT};
 use crate::config::{Config, Hook, HookKind};
 use crate::core::hook::call::{Call, Scene, call};
 use crate::core::hook::{Book, Occasion, State};
@@ -216,7 +216,9 @@ impl Hooks {
             let priority = priority.ok_or_else(|| format!("there is no group {group}"))?;
             (hook.clone(), Occasion::sample(clock::now(), &group, priority, state))
         };
-        let last = self.0.call(&hook, &occasion, Timestamp::now()).await;
+        // Whoever asked is not answered later than this.
+        let limit = hook.timeout.min(LONGEST_WAIT);
+        let last = self.0.call(&hook, &occasion, Timestamp::now(), limit).await;
         let last = last.ok_or("its style has no word for this")?;
         Ok(HookReport { name: hook.name, target: hook.what.target().to_owned(), call: last })
     }
@@ -242,27 +244,34 @@ impl Shared {
             };
             let (occasion, at) = next;
             for hook in hooks.iter().filter(|hook| occasion.is_for(hook)) {
-                self.call(hook, &occasion, at).await;
+                // It is never closed.
+                let Ok(_place) = self.places.acquire().await else { continue };
+                self.call(hook, &occasion, at, hook.timeout).await;
             }
         }
         self.busy.send_modify(|busy| *busy -= 1);
     }
 
-    /// One call, when there is a place for it; `None` where the style has no word for the occasion.
-    async fn call(&self, hook: &Hook, occasion: &Occasion, at: Timestamp) -> Option<HookCall> {
-        let _place = self.places.acquire().await.ok()?;
+    /// One call; `None` where the style has no word for the occasion.
+    async fn call(
+        &self,
+        hook: &Hook,
+        occasion: &Occasion,
+        at: Timestamp,
+        limit: Duration,
+    ) -> Option<HookCall> {
         let call = self.words(hook, occasion, at)?;
         let begun = clock::now();
         let outcome = match &hook.what {
             HookKind::Run { user, .. } => {
                 let Call { argv, env, body } = call;
                 let script = Script { argv, env, input: body, user: user.clone() };
-                hook::run(script, hook.timeout).await
+                hook::run(script, limit).await
             }
             HookKind::Post { url, token_file } => match token(token_file.as_deref()).await {
                 Ok(token) => {
                     let body = call.body.unwrap_or_default();
-                    hook::post(Post { url: url.clone(), token, body }, hook.timeout).await
+                    hook::post(Post { url: url.clone(), token, body }, limit).await
                 }
                 Err(why) => failure(why),
             },

@@ -32,19 +32,19 @@ impl Rig {
     }
 
     fn configure(&self, rows: &[&str]) {
-        let mut text = "[cluster]\nname = \"lb\"\n".to_owned();
-        for n in 1..=2 {
-            text += &format!("[[node]]\nname = \"hap{n}\"\naddress = \"192.168.34.13{n}\"\n");
-        }
-        for (name, n) in [("a", 85), ("b", 86)] {
-            text += &format!(
-                "[[group]]\nname = \"{name}\"\nvrid = {n}\naddresses = [\"192.168.34.{n}/24\"]\n"
-            );
-        }
-        for (n, row) in rows.iter().enumerate() {
-            let run = self.dir.join("notify");
-            text += &format!("[[hook]]\nname = \"h{n}\"\nrun = [\"{}\"]\n{row}\n", run.display());
-        }
+        let nodes = [1, 2]
+            .map(|n| format!("[[node]]\nname = \"hap{n}\"\naddress = \"192.168.34.13{n}\"\n"));
+        let groups = [("a", 85), ("b", 86)].map(|(name, n)| {
+            let address = format!("addresses = [\"192.168.34.{n}/24\"]");
+            format!("[[group]]\nname = \"{name}\"\nvrid = {n}\n{address}\n")
+        });
+        let run = self.dir.join("notify");
+        let hook = |(n, row): (usize, &&str)| {
+            format!("[[hook]]\nname = \"h{n}\"\nrun = [\"{}\"]\n{row}\n", run.display())
+        };
+        let hooks: String = rows.iter().enumerate().map(hook).collect();
+        let all = [nodes.concat(), groups.concat(), hooks].concat();
+        let text = format!("[cluster]\nname = \"lb\"\n{all}");
         self.hooks.configure(&config_of(&text));
     }
 

@@ -49,16 +49,15 @@ fn row(hook: &HookStatus, clocks: &Clocks) -> Row {
 pub fn hook(report: &HookReport) -> String {
     let call = &report.call;
     let how = call.failed.as_deref().map_or_else(|| "done".to_owned(), clean);
-    let mut out = format!(
-        "{} ({}): {how}, after {} ms\n",
+    let lines =
+        call.output.lines().flat_map(|line| ["  ".to_owned(), clean(line), "\n".to_owned()]);
+    let said: String = lines.collect();
+    format!(
+        "{} ({}): {how}, after {} ms\n{said}",
         clean(&report.name),
         clean(&report.target),
         call.took_ms
-    );
-    for line in call.output.lines() {
-        out += &format!("  {}\n", clean(line));
-    }
-    out
+    )
 }
 
 #[cfg(test)]

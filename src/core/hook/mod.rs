@@ -159,7 +159,7 @@ impl Page {
     fn state(&self) -> Option<State> {
         match self.role? {
             State::Backup if self.unfit => Some(State::Fault),
-            role => Some(role),
+            role @ (State::Active | State::Backup | State::Fault | State::Stop) => Some(role),
         }
     }
 }

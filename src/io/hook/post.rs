@@ -37,14 +37,14 @@ pub async fn post(post: Post, limit: Duration) -> Outcome {
     }
 }
 
-async fn exchange(post: Post) -> Result<Outcome, String> {
-    let uri: Uri = post.url.parse().map_err(|e| format!("not a URL: {e}"))?;
+async fn exchange(what: Post) -> Result<Outcome, String> {
+    let uri: Uri = what.url.parse().map_err(|e| format!("not a URL: {e}"))?;
     let host = uri.host().ok_or("the URL names no host")?.trim_matches(['[', ']']).to_owned();
     let secure = uri.scheme_str() == Some("https");
     let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
     let stream = TcpStream::connect((host.as_str(), port));
     let stream = stream.await.map_err(|e| format!("cannot connect to {host}:{port}: {e}"))?;
-    let request = request(&uri, post)?;
+    let request = request(&uri, what)?;
     if !secure {
         return ask(stream, request).await;
     }

@@ -72,7 +72,7 @@ pub async fn run(script: Script, limit: Duration) -> Outcome {
         Err(why) => return Outcome::failed(why),
     };
     let mut streams = Streams::new(out.into(), err.into());
-    let (mut feed, mut fed) = (pin!(feed(input, script.input)), false);
+    let (mut feeding, mut done) = (pin!(feed(input, script.input)), false);
     let mut tail = Tail::default();
     let result = loop {
         tokio::select! {
@@ -87,7 +87,7 @@ pub async fn run(script: Script, limit: Duration) -> Outcome {
                 let gone = timeout(GRACE, child.ended()).await.is_ok();
                 break Err(if gone { late } else { format!("{late}, and goes on after SIGKILL") });
             }
-            () = &mut feed, if !fed => fed = true,
+            () = &mut feeding, if !done => done = true,
             bytes = streams.next() => tail.push(&bytes),
         }
     };

@@ -46,11 +46,12 @@ pub fn look(script: &Path, owners: &[u32]) -> Result<(), Distrust> {
         }
         at.push(&part);
         let bad = |why: String| Distrust::Unsafe { path: at.clone(), why };
-        let meta = fs::symlink_metadata(&at).map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+        let meta = fs::symlink_metadata(&at).map_err(|e| {
+            if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
                 Distrust::Missing(script.to_owned())
+            } else {
+                bad(e.to_string())
             }
-            _ => bad(e.to_string()),
         })?;
         if meta.uid() != 0 && !owners.contains(&meta.uid()) {
             return Err(bad(format!("belongs to user {}, who could change it", meta.uid())));
