@@ -13,8 +13,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{ErrorBody, FenceOrder, Health, HookReport, MoveReport, ReloadReport};
-use super::{ErrorBody, Health, HookReport, LONGEST_WAIT, MoveReport, ReloadReport};
+use super::{ErrorBody, FenceOrder, Health, HookReport, LONGEST_WAIT, MoveReport, ReloadReport};
 use crate::core::status::Status;
 use crate::io::events::{Page, Record, Want};
 
