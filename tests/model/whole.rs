@@ -476,7 +476,9 @@ impl Scene {
         let mut message = letter.message.clone();
         // All clocks are one; what is compared over minutes does not matter in these few ticks.
         message.head.clock = at(world.tick);
-        self.step(world, letter.to, |lease, now, out| lease.hear(now, from, &message, out));
+        self.step(world, letter.to, |lease, now, out| {
+            lease.hear(now, from, &message, out);
+        });
     }
 }
 

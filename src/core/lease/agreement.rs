@@ -8,7 +8,7 @@ use crate::config::{Config, Safety};
 use crate::types::{Digest, Instant};
 
 use super::super::event::Action;
-use super::{Elector, Lease, Seat, Setup};
+use super::{Aside, Elector, Lease, Seat, Setup};
 
 /// What a new configuration changes for the lease. Groups are named by their places.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -97,6 +97,7 @@ impl Lease {
             self.electors = vec![Elector::default(); setup.voters];
         }
         self.digest = setup.digest;
+        self.digest_since = Aside(now);
         self.next = setup.digest;
         self.settled = setup.confirmed == Some(setup.digest);
         if !agreed || self.quiet_after.is_some() {
