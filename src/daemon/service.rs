@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use crate::api::moving::may_move;
 use crate::api::server::Server;
 use crate::api::{Backend, MoveReport, ReloadError, ReloadReport, Unavailable};
-use crate::config::{self, Config, HostError, ProxyKind};
+use crate::config::{self, Config, HostError};
 use crate::core::event::{ProxyEvent, Secrets};
 use crate::core::status::Status;
 use crate::io::ballots::Ballots;
@@ -154,8 +154,6 @@ pub(super) struct Service {
     /// Which gate the votes of this host are about.
     gate: Option<GateId>,
     inbox: wake::Sender<Input>,
-    /// A proxy is a command: it ends with this process, so nothing could be left behind it.
-    commands: AtomicBool,
     events: EventLog,
     /// Whether anything is held by lease, so that the clocks matter.
     leased: AtomicBool,
@@ -177,7 +175,6 @@ impl Service {
             record,
             gate,
             inbox,
-            commands: AtomicBool::new(has_commands(config)),
             events: EventLog::new(node, Timestamp::now()),
             leased: AtomicBool::new(config.needs_lease()),
             reloading: Mutex::new(()),
@@ -309,13 +306,7 @@ impl Service {
 
     /// Ends so that the next run can go on where this one was; it has to come within the lease.
     fn leave(&self, why: &str) {
-        if self.commands.load(Ordering::Relaxed) {
-            tracing::info!(
-                "a proxy is a command, which ends with vipd: nothing can be left behind"
-            );
-            return self.stop(why);
-        }
-        tracing::info!(why, "leaving every address to the next run");
+        tracing::info!(why, "to leave every address to the next run");
         if self.inbox.try_send(Input::Leave).is_err() {
             tracing::error!("the core thread does not take the order to leave");
         }
@@ -348,7 +339,6 @@ impl Service {
         let doubt = self.record.doubt_unless(config.digest());
         doubt.map_err(|e| ReloadError::Refused(format!("the state directory: {e}")))?;
         let ballots = self.ballots(&config);
-        self.commands.store(has_commands(&config), Ordering::Relaxed);
         let fresh = Box::new(Fresh { config, secrets, keys, ballots, text });
         let leased = fresh.config.needs_lease();
         let changes = self.ask(|to| Input::Reload(fresh, to)).await?;
@@ -434,12 +424,6 @@ impl Service {
             }
         }
     }
-}
-
-/// Whether any proxy is a command.
-fn has_commands(config: &Config) -> bool {
-    let mut proxies = config.groups.iter().filter_map(|g| g.proxy.as_ref());
-    proxies.any(|p| matches!(p.what, ProxyKind::Command { .. }))
 }
 
 /// Hands the core what proxies report. A full mailbox makes it wait: no report is lost.
