@@ -13,6 +13,7 @@ use netns_tests::peer::vipd::{Vipd, Witness};
 use netns_tests::{Host, Lab, Result, Watch, pause, wait_until};
 
 const VIPS: [&str; 2] = ["192.168.34.85", "192.168.34.86"];
+const MORE: &str = "192.168.34.90";
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -66,7 +67,7 @@ struct Site {
     watch: Watch,
     tie: Host,
     hosts: Vec<Host>,
-    _vipds: Vec<Vipd>,
+    vipds: Vec<Vipd>,
     config: String,
 }
 
@@ -83,7 +84,7 @@ fn site(label: &str) -> Result<Site> {
     }
     let tie = lab.host("tie", &["192.168.34.140/24"])?;
     let vipds = hosts.iter().map(|h| Vipd::start(h, &config)).collect::<Result<_>>()?;
-    Ok(Site { lab, watch, tie, hosts, _vipds: vipds, config })
+    Ok(Site { lab, watch, tie, hosts, vipds, config })
 }
 
 /// Whoever of `hosts` came to hold the address of cluster `n`: any may be the first that asks.
@@ -141,6 +142,42 @@ fn with_a_witness_the_other_of_two_serves() -> Result {
     let ended = witness.process.wait(SECOND)?;
     assert!(ended.success(), "{ended}: {}", witness.process.log());
     assert!(site.lab.dir().exists());
+    Ok(())
+}
+
+/// A file that every voter gets is in force once the witness has it, too, and not before.
+#[test]
+fn a_witness_takes_a_changed_file() -> Result {
+    let site = site("witness3")?;
+    let witness = Witness::start(&site.tie, &[&site.config])?;
+    holder(&site.watch, 0, &site.hosts)?;
+    assert_eq!(witness.status()?["groups"][0]["role"], "votes-only");
+    let more = format!(
+        "{}\n[[group]]\nname = \"more\"\nvrid = 99\naddresses = [\"{MORE}/24\"]\n",
+        site.config
+    );
+    for (host, vipd) in site.hosts.iter().zip(&site.vipds) {
+        host.write("vipd/vipd.toml", &more)?;
+        let reload = vipd.ctl(&["reload"])?;
+        assert!(reload.status.success(), "{reload:?}");
+    }
+    let more_ip: IpAddr = MORE.parse().expect("an address");
+    pause(SECOND);
+    assert!(site.watch.holders_now(more_ip).is_empty(), "in force without the witness");
+    site.tie.write("witness/0.toml", &more)?;
+    let reload = witness.ctl(&["reload"])?;
+    assert!(reload.status.success(), "{reload:?}");
+    wait_until("the new group is held", 5 * SECOND, || {
+        Ok(site.watch.holders_now(more_ip).len() == 1)
+    })?;
+    let status = witness.status()?;
+    assert_eq!(status["groups"][1]["name"], "more", "{status}");
+    assert_eq!(status["voting"]["settled"], true, "{status}");
+
+    // What it cannot read changes nothing.
+    site.tie.write("witness/0.toml", "[cluster]\n")?;
+    assert!(!witness.ctl(&["reload"])?.status.success());
+    assert_eq!(witness.status()?["groups"][1]["name"], "more");
     Ok(())
 }
 

@@ -175,13 +175,16 @@ impl Council<'_> {
             found.push(condition(name, severity, text, since.unwrap_or(started)));
         };
         let (digest, next) = lease.digests();
-        let mut differ = Vec::new();
+        let (mut differ, mut differs_since) = (Vec::new(), None);
         for (voter, name, elector) in self.elsewhere() {
             if !lease.is_alive(now, voter) {
                 let text = format!("no word from {name}");
                 add("voter-silent", Severity::Warn, text, elector.heard());
             } else if !elector.runs(digest) {
                 differ.push(name.clone());
+                // Since the second of the two was in force.
+                let since = elector.active_since().map(|at| at.max(lease.digest_since()));
+                differs_since = differs_since.into_iter().chain(since).min();
             }
             if let Some(at) = elector.twin() {
                 let text = format!("two machines answer to the name {name}");
@@ -195,7 +198,7 @@ impl Council<'_> {
         if !differ.is_empty() {
             let names = differ.join(", ");
             let text = format!("{names}: another configuration; such votes do not count together");
-            add("configuration-differs", Severity::Error, text, None);
+            add("configuration-differs", Severity::Error, text, differs_since);
         }
         if next.is_some() {
             let text = "a new configuration waits until every voter has it".to_owned();
@@ -210,7 +213,7 @@ impl Council<'_> {
                  missing: {}",
                 names.join(", ")
             );
-            add("unsettled", Severity::Error, text, None);
+            add("unsettled", Severity::Error, text, Some(lease.digest_since()));
         }
         let heard = lease.heard(now).count();
         if heard < lease.majority() {

@@ -280,6 +280,8 @@ pub enum Role {
     Active,
     /// Giving the addresses up: they are being removed.
     Releasing,
+    /// A witness: it votes, and never holds.
+    VotesOnly,
 }
 
 /// One virtual address.

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use crate::config::{Config, Group, Member};
+use crate::config::{Config, Group, Member, ProxyKind, Safety};
 use crate::types::{Instant, VoterIx};
 use crate::wire::peer::{Head, Message};
 
@@ -442,6 +443,13 @@ impl Node {
         }
     }
 
+    /// Whether any proxy is a command: under the file in force, not one that waits to be.
+    fn has_commands(&self) -> bool {
+        let all = self.groups.values().map(|g| &g.config);
+        let mut proxies = all.chain(&self.config.groups).filter_map(|g| g.proxy.as_ref());
+        proxies.any(|p| matches!(p.what, ProxyKind::Command { .. }))
+    }
+
     /// Leaves everything as it is, for the next run of this daemon to go on with. There may be none:
     /// its file may be bad, its program gone, systemd's limit of starts reached. A gate shuts by
     /// itself then; what no gate stands before would be served here and elsewhere for good, so it is
@@ -450,6 +458,12 @@ impl Node {
         if let Err(why) = &self.gate {
             let text = format!("{why}: nothing can be left to the next run, all is given up");
             self.parts(out).1.note(now, Severity::Warn, None, "leaving", text);
+            return self.stop(now, out);
+        }
+        if self.has_commands() {
+            let text = "a proxy is a command, which ends with this daemon: nothing can be left to the \
+                        next run, all is given up";
+            self.parts(out).1.note(now, Severity::Info, None, "leaving", text.to_owned());
             return self.stop(now, out);
         }
         let text = "leaving everything to the next run of this daemon".to_owned();

@@ -133,6 +133,14 @@ impl Shell {
                 "connections-ended",
                 format!("{count} connection(s) to addresses that were given up"),
             ),
+            // That passes: the next time may go well.
+            Err(why) if why.kind() == io::ErrorKind::TimedOut => (
+                Severity::Warn,
+                "connections-kept",
+                "the kernel did not answer in time: connections to addresses that were given up may \
+                 be left"
+                    .to_owned(),
+            ),
             // The same as long as this kernel runs: told once.
             Err(_) if std::mem::replace(&mut self.keeps_connections, true) => return,
             Err(why) => (

@@ -17,6 +17,8 @@ use crate::api::{
     Backend, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable,
 };
 use crate::config::{self, Config, HostError, ProxyKind};
+use crate::api::{Backend, MoveReport, ReloadError, ReloadReport, Unavailable};
+use crate::config::{self, Config, HostError};
 use crate::core::event::{ProxyEvent, Secrets};
 use crate::core::hook::State;
 use crate::core::status::{Note, Status};
@@ -165,6 +167,8 @@ pub(super) struct Service {
     commands: AtomicBool,
     pub(super) events: Arc<EventLog>,
     hooks: Hooks,
+    inbox: wake::Sender<Input>,
+    events: EventLog,
     /// Whether anything is held by lease, so that the clocks matter.
     leased: AtomicBool,
     /// One reload at a time: the file that was read last is the one in force.
@@ -194,6 +198,7 @@ impl Service {
             commands: AtomicBool::new(has_commands(config)),
             events,
             hooks,
+            events: EventLog::new(node, Timestamp::now()),
             leased: AtomicBool::new(config.needs_lease()),
             reloading: Mutex::new(()),
         }
@@ -352,13 +357,7 @@ impl Service {
 
     /// Ends so that the next run can go on where this one was; it has to come within the lease.
     fn leave(&self, why: &str) {
-        if self.commands.load(Ordering::Relaxed) {
-            tracing::info!(
-                "a proxy is a command, which ends with vipd: nothing can be left behind"
-            );
-            return self.stop(why);
-        }
-        tracing::info!(why, "leaving every address to the next run");
+        tracing::info!(why, "to leave every address to the next run");
         if self.inbox.try_send(Input::Leave).is_err() {
             tracing::error!("the core thread does not take the order to leave");
         }
@@ -391,7 +390,6 @@ impl Service {
         let doubt = self.record.doubt_unless(config.digest());
         doubt.map_err(|e| ReloadError::Refused(format!("the state directory: {e}")))?;
         let ballots = self.ballots(&config);
-        self.commands.store(has_commands(&config), Ordering::Relaxed);
         let fresh = Box::new(Fresh { config, secrets, keys, ballots, text });
         let leased = fresh.config.needs_lease();
         let config = Arc::clone(&fresh.config);
@@ -479,12 +477,6 @@ impl Service {
             }
         }
     }
-}
-
-/// Whether any proxy is a command.
-fn has_commands(config: &Config) -> bool {
-    let mut proxies = config.groups.iter().filter_map(|g| g.proxy.as_ref());
-    proxies.any(|p| matches!(p.what, ProxyKind::Command { .. }))
 }
 
 /// Hands the core what proxies report. A full mailbox makes it wait: no report is lost.

@@ -49,8 +49,16 @@ struct Connection {
 /// `limit` is left as it is.
 ///
 /// # Errors
-/// [`io::ErrorKind::Unsupported`] where the kernel cannot do that (`CONFIG_INET_DIAG_DESTROY`).
+/// [`io::ErrorKind::Unsupported`] where the kernel cannot do that (`CONFIG_INET_DIAG_DESTROY`),
+/// [`io::ErrorKind::TimedOut`] where it did not answer in time.
 pub fn end_connections(addresses: &[IpAddr], limit: Duration) -> io::Result<u32> {
+    end_all(addresses, limit).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, e),
+        _ => e,
+    })
+}
+
+fn end_all(addresses: &[IpAddr], limit: Duration) -> io::Result<u32> {
     let until = clock::now() + limit;
     let mut asker = Asker::open(limit)?;
     let found = asker.connections(addresses, until)?;

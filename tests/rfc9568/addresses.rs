@@ -135,6 +135,20 @@ fn row_93_a_backup_announces_nothing_any_more() {
     assert_eq!(announced(&mut rig), 0);
 }
 
+/// Whichever way a holder gives them up, and not before they are gone.
+#[test]
+fn connections_to_addresses_that_are_gone_are_ended() {
+    let mut rig = Rig::active("");
+    rig.hold = true;
+    rig.hear(&Packet::v3(HIGHER, 200));
+    assert_eq!((rig.role(), rig.ended), (Role::Backup, 0));
+    rig.release();
+    assert_eq!((rig.addresses.len(), rig.ended), (0, 1));
+    let mut rig = Rig::active("");
+    rig.step(Event::Stop);
+    assert_eq!((rig.addresses.len(), rig.ended), (0, 1));
+}
+
 /// Thousands never delay an advert: 64 announcements a millisecond.
 #[test]
 fn row_93_announcements_are_paced() {

@@ -120,6 +120,8 @@ pub(crate) struct Rig {
     /// Requests the kernel has not answered, where it was told to hold them.
     pub(crate) held: Vec<Task>,
     pub(crate) hold: bool,
+    /// How often connections to addresses that were given up were to be ended.
+    pub(crate) ended: usize,
     did: Vec<Did>,
     todo: VecDeque<Task>,
 }
@@ -166,6 +168,7 @@ impl Rig {
             addresses: BTreeSet::new(),
             held: Vec::new(),
             hold: false,
+            ended: 0,
             did: Vec::new(),
             todo: VecDeque::new(),
         };
@@ -292,7 +295,7 @@ impl Rig {
                 Action::Exit { .. } => Did::Exit,
                 // The gate and the lease are beyond the RFC.
                 Action::Proxy(..)
-                | Action::Kernel(Task::ClosePort(_) | Task::Disconnect { .. })
+                | Action::Kernel(Task::ClosePort(_))
                 | Action::Tell { .. }
                 | Action::Beat { .. }
                 | Action::Guard(_)
@@ -300,6 +303,11 @@ impl Rig {
                 | Action::Remember { .. }
                 | Action::Settled(_)
                 | Action::Fence { .. } => continue,
+                | Action::Settled(_) => continue,
+                Action::Kernel(Task::Disconnect { .. }) => {
+                    self.ended += 1;
+                    continue;
+                }
                 Action::Kernel(task) => {
                     let did = match &task {
                         Task::OpenPort(spec) => Did::Open(spec.clone()),

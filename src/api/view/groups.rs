@@ -47,13 +47,14 @@ const fn role(role: Role) -> &'static str {
         Role::Backup => "Backup",
         Role::Active => "Active",
         Role::Releasing => "Releasing",
+        Role::VotesOnly => "votes only",
     }
 }
 
 fn role_tone(group: &GroupStatus) -> Tone {
     match group.role {
         Role::Active => Tone::Good,
-        Role::Backup => Tone::Plain,
+        Role::Backup | Role::VotesOnly => Tone::Plain,
         Role::Init if group.conditions.iter().any(|c| c.severity >= Severity::Error) => Tone::Bad,
         Role::Init | Role::Releasing => Tone::Warn,
     }
@@ -68,6 +69,9 @@ fn holder(group: &GroupStatus, node: &str) -> Cell {
 }
 
 fn priority(group: &GroupStatus) -> Cell {
+    if group.role == Role::VotesOnly {
+        return cell("-", Tone::Dim);
+    }
     if group.priority == group.effective_priority {
         return cell(group.priority.to_string(), Tone::Plain);
     }
@@ -108,7 +112,7 @@ fn tone(address: &AddressStatus, role: Role) -> Tone {
     match (address.state, role) {
         (AddressState::Failed, _)
         | (AddressState::Absent, Role::Active)
-        | (AddressState::Present, Role::Init | Role::Backup) => Tone::Bad,
+        | (AddressState::Present, Role::Init | Role::Backup | Role::VotesOnly) => Tone::Bad,
         (AddressState::Present, Role::Active) => Tone::Plain,
         (AddressState::Absent, _) => Tone::Dim,
         (AddressState::Adding | AddressState::Removing, _)

@@ -277,6 +277,19 @@ fn leased(holder: Option<&str>, alive: bool) -> Status {
 }
 
 #[test]
+fn a_witness_votes_only() {
+    let witness = GroupStatus {
+        priority: Priority::LEAST,
+        effective_priority: Priority::LEAST,
+        proxy: None,
+        ..group("postgres", Role::VotesOnly)
+    };
+    let text = shown(&node(vec![witness]), 120);
+    let row = text.lines().find(|line| line.starts_with("postgres")).unwrap();
+    assert!(row.starts_with("postgres  votes only  hap2    -     192.168.34.85/24"), "{row}");
+}
+
+#[test]
 fn a_holder_by_lease() {
     assert_eq!(
         shown(&leased(Some("hap1"), true), 120),

@@ -132,6 +132,7 @@ impl Group {
         );
         if let [election] = self.elections.as_mut_slice() {
             election.listen(now, advert.interval);
+            self.gave_way = true;
             self.enter(now, State::Backup, text, out);
             return;
         }

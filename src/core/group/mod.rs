@@ -65,6 +65,8 @@ pub(crate) struct Group {
     farewell: bool,
     /// How much later than the first node of the file this one takes over when unfit.
     stagger: Duration,
+    /// Whether it gave way at once, and connections are to be ended when its addresses are gone.
+    gave_way: bool,
     /// [`Group::deadline`] as of the last step that touched the group.
     pub(crate) due: Option<Instant>,
     state: State,
@@ -130,6 +132,7 @@ impl Group {
             farewell: false,
             stagger,
             due: None,
+            gave_way: false,
             state: State::Init { listen_at: None },
             ready: Err(NotReady::Opening("the interface".to_owned())),
             stopping: false,
@@ -386,6 +389,12 @@ impl Group {
         {
             self.released(now, then, out);
         }
+        if self.gave_way && (self.state == State::Active || self.addresses.all_gone()) {
+            self.gave_way = false;
+            if self.state != State::Active {
+                self.end_connections(out);
+            }
+        }
         if self.state == State::Active && !self.is_leased() {
             self.yield_if_unfit(now, out);
         }
@@ -409,6 +418,13 @@ impl Group {
         }
     }
 
+    /// Connections to what this host has given up lead nowhere: their clients are to know. Before
+    /// anything is added again, as the worker keeps the order.
+    fn end_connections(&self, out: &mut Out<'_>) {
+        let addresses = self.addresses.slots().iter().map(|s| s.spec.ip).collect();
+        out.push(Action::Kernel(Task::Disconnect { group: self.id, addresses }));
+    }
+
     fn released(&mut self, now: Instant, then: Then, out: &mut Out<'_>) {
         let clean = self.addresses.all_gone();
         if clean && self.ready.is_ok() && !self.is_leased() {
@@ -417,9 +433,7 @@ impl Group {
                 self.send(family, Priority::RELEASE, out);
             }
         }
-        // Before anything is added again, as the worker keeps the order.
-        let addresses = self.addresses.slots().iter().map(|s| s.spec.ip).collect();
-        out.push(Action::Kernel(Task::Disconnect { group: self.id, addresses }));
+        self.end_connections(out);
         let why = std::mem::take(&mut self.why);
         if !clean {
             let text = format!("{why}; the kernel has not removed every address yet");
@@ -506,7 +520,7 @@ impl Group {
         }
         let role = self.role();
         let kind = match role {
-            Role::Init => "init",
+            Role::Init | Role::VotesOnly => "init",
             Role::Backup => "backup",
             Role::Active => "active",
             Role::Releasing => "releasing",

@@ -10,6 +10,7 @@ use crate::types::{Digest, GateId, Instant, VoterIx, Voters};
 use super::super::event::Action;
 use super::doubts::Proofs;
 use super::{Elector, Lease, Seat, Setup};
+use super::{Aside, Elector, Lease, Seat, Setup};
 
 /// What a new configuration changes for the lease. Groups are named by their places.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -122,6 +123,7 @@ impl Lease {
             self.proofs = Proofs::default();
         }
         self.digest = setup.digest;
+        self.digest_since = Aside(now);
         self.next = setup.digest;
         self.settled = setup.confirmed == Some(setup.digest);
         if !agreed || self.quiet_after.is_some() {

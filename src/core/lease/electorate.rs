@@ -21,6 +21,24 @@ pub struct Elector {
     reports: BTreeMap<u16, (Instant, Report)>,
     drift: Drift,
     twin: Option<Instant>,
+    active_since: Aside<Option<Instant>>,
+}
+
+/// What is for people only: two states that differ in nothing else are the same, as nothing is
+/// decided by it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Aside<T>(pub(super) T);
+
+impl<T> PartialEq for Aside<T> {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl<T> Eq for Aside<T> {}
+
+impl<T> std::hash::Hash for Aside<T> {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
 }
 
 /// How another's clock runs against ours, from the least delayed datagram of each stretch.
@@ -57,6 +75,9 @@ impl Elector {
         }
         self.heard = Some(now);
         self.drift.sample(now, head.clock);
+        if self.head.is_none_or(|was| was.active != head.active) {
+            self.active_since = Aside(Some(now));
+        }
         if self.head.is_some_and(|was| was.active != head.active) {
             // Its reports were about the groups of another file.
             self.reports.clear();
@@ -122,6 +143,11 @@ impl Elector {
         if let Some((_, report)) = self.reports.get_mut(&group) {
             report.holds = Duration::ZERO;
         }
+    }
+
+    /// Since when it is known to run with the configuration that it last named.
+    pub fn active_since(&self) -> Option<Instant> {
+        self.active_since.0
     }
 
     /// Whether it runs with `digest`.

@@ -9,6 +9,7 @@
 //! | `reports` | what voters tell each other of themselves |
 //! | `doubts` | what a strict vote needs to have proven, and what a proof ends |
 //! | `candidacy` | asking every voter, counting, giving back |
+//! | `due` | when time alone changes something |
 //! | `electorate` | which voters are heard, and with which configuration |
 //!
 //! The argument that no two gates are open at once is in `docs/safety.md`. It rests on few rules,
@@ -25,6 +26,7 @@
 mod agreement;
 mod candidacy;
 mod doubts;
+mod due;
 mod electorate;
 mod holder;
 mod reports;
@@ -43,6 +45,7 @@ use doubts::Proofs;
 
 pub use agreement::Transition;
 pub use doubts::FENCE_SEATS;
+use electorate::Aside;
 pub use electorate::Elector;
 pub use holder::Holder;
 pub use reports::Changed;
@@ -122,6 +125,8 @@ pub struct Lease {
     terms: config::Lease,
     gate: Option<GateId>,
     digest: Digest,
+    /// Since when that is in force here.
+    digest_since: Aside<Instant>,
     next: Digest,
     /// Everybody has been seen with `digest`.
     settled: bool,
@@ -157,6 +162,7 @@ impl Lease {
             terms: setup.terms,
             gate: setup.gate,
             digest: setup.digest,
+            digest_since: Aside(now),
             next: setup.digest,
             settled,
             quiet_until: setup.quiet.map_or(now, |_| now + quiet),
@@ -282,6 +288,11 @@ impl Lease {
         (self.digest, Some(self.next).filter(|next| *next != self.digest))
     }
 
+    /// Since when the configuration is in force here.
+    pub fn digest_since(&self) -> Instant {
+        self.digest_since.0
+    }
+
     /// Whether this vote counts: everybody was seen with the configuration in force.
     pub fn is_settled(&self) -> bool {
         self.settled
@@ -328,56 +339,11 @@ impl Lease {
         2 * self.terms.renew
     }
 
-    /// When what was asked for at `at` is asked for again: all groups at the same moments, so that
-    /// they share datagrams.
-    fn renewal(&self, at: Instant) -> Instant {
-        let renew = u64::try_from(self.terms.renew.as_nanos()).unwrap_or(u64::MAX).max(1);
-        Instant::from_nanos((at.nanos() / renew + 1).saturating_mul(renew))
-    }
-
     fn others(&self) -> impl Iterator<Item = VoterIx> + use<> {
         let me = self.me;
         (0..u8::try_from(self.electors.len()).unwrap_or(u8::MAX))
             .map(VoterIx)
             .filter(move |v| *v != me)
-    }
-
-    /// When [`Lease::tick`] has something to do.
-    pub fn deadline(&self, now: Instant) -> Option<Instant> {
-        let seats = self.seats.iter().map(|(group, seat)| self.seat_deadline(now, *group, seat));
-        seats.flatten().chain([self.beat_at]).min()
-    }
-
-    /// When everybody is told how this node stands.
-    pub fn beat_at(&self) -> Instant {
-        self.beat_at
-    }
-
-    /// When [`Lease::decide`] has something to do about a group, as long as no message changes that.
-    pub fn due(&self, now: Instant, group: u16) -> Option<Instant> {
-        self.seat_deadline(now, group, self.seats.get(&group)?)
-    }
-
-    fn seat_deadline(&self, now: Instant, group: u16, seat: &Seat) -> Option<Instant> {
-        if seat.holder.is_open() && seat.stand.frozen {
-            return Some(seat.holder.until());
-        }
-        if seat.holder.is_open() {
-            let renew = seat.holder.asked_at().map_or(now, |at| self.renewal(at));
-            let ordered = seat.move_at.map(|(at, _)| at);
-            return ordered.into_iter().chain([renew, seat.holder.until()]).min();
-        }
-        let wants = seat.wants_at().filter(|at| *at > now);
-        if !seat.runs() || self.gate.is_none() || !self.clock_ok {
-            return wants;
-        }
-        let ask = if let Some(at) = seat.holder.asked_at() {
-            let given_up = at + seat.patience(now, &self.terms);
-            seat.again_at().map_or(given_up, |again| again.min(given_up))
-        } else {
-            self.turn(now, group, seat)
-        };
-        wants.into_iter().chain([ask]).min()
     }
 
     // ---- what is heard ----

@@ -339,7 +339,7 @@ impl Booth {
         };
         GroupStatus {
             name: group.name.clone(),
-            role: Role::Init,
+            role: Role::VotesOnly,
             since: self.started,
             why: "a witness votes and never holds".to_owned(),
             vrid: group.vrid,

@@ -173,7 +173,9 @@ impl Witness {
 
     fn step(&mut self, now: Instant, event: Event<'_>, out: &mut Vec<Action>) {
         match event {
-            Event::Peer(from, message) => self.lease.hear(now, from, &message, out),
+            Event::Peer(from, message) => {
+                self.lease.hear(now, from, &message, out);
+            }
             Event::PeerUp(from) => self.lease.up(now, from, out),
             Event::Clock(clock) => self.lease.clock(clock.is_ok()),
             Event::Reload(config, _) => self.reload(now, config, out),
