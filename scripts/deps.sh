@@ -4,7 +4,7 @@
 set -eu
 
 PACKAGES="iproute2 nftables keepalived frr haproxy tshark tcpdump iputils-ping iputils-arping \
-systemd-container debootstrap dbus polkitd procps clang llvm"
+systemd-container debootstrap dbus polkitd procps clang llvm qemu-system-x86 busybox-static cpio kmod"
 # What these packages would start at boot.
 UNITS="keepalived.service haproxy.service frr.service nftables.service"
 POLICY=/usr/sbin/policy-rc.d

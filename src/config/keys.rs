@@ -1,5 +1,7 @@
 //! Every key of the file, once: the walker, the JSON schema and the reference are made of this.
 
+mod watchdog;
+
 use super::form::{
     Form, HOST, INTERFACE, LABEL, LINK_LOCAL, NAME, NODE_IP, NODE_IP6, PATH, SECRET, UNIT, USER,
     VIRTUAL, VOTER_IP, WORD,
@@ -125,6 +127,13 @@ pub(super) static FILE: Table = Table {
             need: Need::Required,
             example: "[{ name = \"postgres\", vrid = 85, addresses = [\"192.168.34.85/24\"] }]",
             doc: "What moves together: addresses and their proxy.",
+        },
+        Key {
+            name: "watchdog",
+            kind: Kind::Table(&watchdog::WATCHDOG),
+            need: Need::Optional("no watchdog"),
+            example: "{ device = \"/dev/watchdog0\" }",
+            doc: "The hardware watchdog of each node.",
         },
     ],
 };
@@ -560,5 +569,5 @@ pub(super) static PROXY: Table = Table {
 };
 
 /// All tables, in the order of the reference.
-pub(super) static TABLES: [&Table; 8] =
-    [&CLUSTER, &NODE, &WITNESS, &GROUP, &ADDRESS, &ROUTER, &ANNOUNCE, &PROXY];
+pub(super) static TABLES: [&Table; 9] =
+    [&CLUSTER, &NODE, &WITNESS, &GROUP, &ADDRESS, &ROUTER, &ANNOUNCE, &PROXY, &watchdog::WATCHDOG];

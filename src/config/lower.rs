@@ -8,7 +8,7 @@ use super::check::{assign, overrides, safety};
 use super::read;
 use super::{
     Address, Announce, Checksum, Config, Group, Lease, Node, Proxy, ProxyKind, Router, Run, Safety,
-    Transport, Witness,
+    Transport, Watchdog, Witness,
 };
 use crate::types::{Centis, Priority, Version, VrId};
 
@@ -37,6 +37,18 @@ pub(super) fn config(file: read::File) -> Option<Config> {
         nodes: nodes.collect::<Option<_>>()?,
         witnesses: file.witnesses.into_iter().map(witness).collect::<Option<_>>()?,
         groups: groups.map(|((g, p), s)| group(g, p, s)).collect::<Option<_>>()?,
+        watchdog: match file.watchdog {
+            Some(w) => Some(watchdog(w)?),
+            None => None,
+        },
+    })
+}
+
+fn watchdog(w: read::Watchdog) -> Option<Watchdog> {
+    Some(Watchdog {
+        device: w.device?.value.into(),
+        timeout: value(w.timeout).unwrap_or(Duration::from_secs(5)),
+        reboot: value(w.reboot).unwrap_or(true),
     })
 }
 

@@ -25,6 +25,7 @@ pub(super) struct File {
     pub(super) nodes: Vec<Node>,
     pub(super) witnesses: Vec<Witness>,
     pub(super) groups: Vec<Group>,
+    pub(super) watchdog: Option<Watchdog>,
 }
 
 impl File {
@@ -149,6 +150,14 @@ pub(super) struct Proxy {
     pub(super) restart_window: Option<At<Duration>>,
 }
 
+/// `[watchdog]`
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    pub(super) device: Option<At<String>>,
+    pub(super) timeout: Option<At<Duration>>,
+    pub(super) reboot: Option<At<bool>>,
+}
+
 /// A table under its keys.
 struct View<'d>(&'d DeTable<'d>);
 
@@ -203,7 +212,12 @@ pub(super) fn file(doc: &DeTable<'_>) -> File {
         nodes: root.tables("node").into_iter().map(|(at, v)| node(at, &v)).collect(),
         witnesses: root.tables("witness").into_iter().map(|(at, v)| witness(at, &v)).collect(),
         groups: root.tables("group").into_iter().map(|(at, v)| group(at, &v)).collect(),
+        watchdog: root.view("watchdog").map(|v| watchdog(&v)),
     }
+}
+
+fn watchdog(v: &View<'_>) -> Watchdog {
+    Watchdog { device: v.text("device"), timeout: v.time("timeout"), reboot: v.flag("reboot") }
 }
 
 fn cluster(at: Span, v: &View<'_>) -> Cluster {

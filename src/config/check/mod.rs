@@ -5,6 +5,7 @@ mod group;
 mod nodes;
 mod proxy;
 mod voters;
+mod watchdog;
 
 use super::diag::Diagnostic;
 use super::read::File;
@@ -17,6 +18,7 @@ pub(super) fn check(file: &File) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     nodes::check(file, &mut found);
     voters::check(file, &mut found);
+    watchdog::check(file, &mut found);
     for group in &file.groups {
         voters::group(file, group, &mut found);
         group::check(file, group, &mut found);
