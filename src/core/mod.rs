@@ -14,6 +14,7 @@
 //! | `lease` | who may hold: votes, terms, majorities |
 //! | `tenure` | what groups and the lease tell each other |
 //! | `links` | which interface, which source address, which sockets |
+//! | `selffence` | whether this host must be reset |
 //! | `signs` | what packets give away: foreign routers, duplicates, mismatches |
 //!
 //! Two outside effects are ordered only by the [`Event::Done`] of the first: addresses are gone
@@ -33,6 +34,7 @@ mod orders;
 mod presence;
 mod proxy;
 mod receive;
+mod selffence;
 mod signs;
 mod snapshot;
 pub mod status;
@@ -52,6 +54,7 @@ use event::{Action, Event, Inheritance, Secrets};
 use group::Group;
 use links::Links;
 use presence::{Change, Peer};
+use selffence::SelfFence;
 use signs::DropLog;
 use status::{Note, PeerKind, Severity};
 
@@ -113,6 +116,7 @@ pub struct Node {
     step_from: usize,
     /// A configuration that waits until every voter has it.
     parked: Option<(Arc<Config>, Secrets)>,
+    fence: SelfFence,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -225,6 +229,7 @@ impl Node {
             guarded: BTreeMap::new(),
             step_from: 0,
             parked: None,
+            fence: SelfFence::new(now),
         };
         for ix in 0..node.config.groups.len() {
             let settings = node.settings(ix, secrets);
@@ -276,6 +281,7 @@ impl Node {
             Event::PeerTwin(from) => self.peer_twin(now, from, out),
             Event::Gate(gate) => self.gate_told(now, gate, out),
             Event::Clock(clock) => self.clock_told(now, clock, out),
+            Event::Watchdog(told) => self.watchdog_told(now, told, out),
             Event::Move(group, to) => self.order_move(now, &group, to, out),
             Event::Stop => self.stop(now, out),
             Event::Leave => self.leave(now, out),
@@ -382,14 +388,9 @@ impl Node {
         self.each(out, |group, out| group.tick(now, out));
         if self.stop_by.is_some_and(|at| now >= at) {
             self.stop_by = None;
-            let mut out = self.parts(out).1;
-            out.note(
-                now,
-                Severity::Error,
-                None,
-                "stop-timed-out",
-                "not everything could be given up".to_owned(),
-            );
+            let text = "not everything could be given up".to_owned();
+            self.parts(out).1.note(now, Severity::Error, None, "stop-timed-out", text);
+            self.fence_at_stop(now, out);
             out.push(Action::Exit { left: false });
             self.exited = true;
         }
@@ -423,6 +424,7 @@ impl Node {
         self.reconcile(now, touched.clone(), out);
         self.announce(now, touched.clone(), out);
         self.ask_peers(now, out);
+        self.fence_itself(now, &touched, out);
         for (_, group) in self.groups.range_mut(touched) {
             group.due = group.deadline();
         }

@@ -42,6 +42,7 @@ impl Node {
             conditions: self.conditions(now),
             voting: self.voting_status(now),
             gate: None,
+            watchdog: self.fence.status(),
             dropped: vec![("vrid-errors".to_owned(), self.unknown_vrid)],
             further: Vec::new(),
         }
@@ -93,6 +94,7 @@ impl Node {
             conditions.push(condition("never-heard-peer", Severity::Warn, text.to_owned(), since));
         }
         conditions.extend(self.voting_conditions(now));
+        conditions.extend(self.fence.conditions());
         conditions
     }
 
@@ -134,7 +136,7 @@ impl Node {
     }
 
     /// The name of whoever is Active, as far as heard within its own down interval.
-    fn who_is_active(&self, now: Instant, group: &Group) -> Option<String> {
+    pub(super) fn who_is_active(&self, now: Instant, group: &Group) -> Option<String> {
         if matches!(group.role(), Role::Active | Role::Releasing) {
             return Some(self.config.nodes[self.me].name.clone());
         }

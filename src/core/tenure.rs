@@ -39,6 +39,7 @@ impl Node {
             }
         }
         self.lease = Some(lease);
+        self.tell_of_watchdog();
         self.with_lease(out, |lease, out| lease.begin(now, out));
     }
 
@@ -351,6 +352,7 @@ impl Node {
             | Action::Guard(_)
             | Action::Gate { .. }
             | Action::Settled(_)
+            | Action::Reset { .. }
             | Action::Note(_)
             | Action::Reloaded(_)
             | Action::Exit { .. } => Some(action),

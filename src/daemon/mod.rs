@@ -14,12 +14,14 @@ mod act;
 mod clocks;
 mod gatekeeper;
 mod instance;
+mod known;
 mod recorder;
 pub mod replay;
 mod service;
 mod token;
 mod turn;
 mod voters;
+mod watchdog;
 mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};

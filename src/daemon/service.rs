@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::api::moving::may_move;
 use crate::api::server::Server;
@@ -29,7 +29,7 @@ use crate::wire::peer::Keyring;
 use super::clocks::{self, Told};
 use super::instance::Instance;
 use super::turn::{Fresh, Input, Output};
-use super::{Loaded, Options};
+use super::{Loaded, Options, watchdog};
 
 /// How long a move may take, and how often it is looked after.
 const MOVE_LIMIT: Duration = Duration::from_secs(3);
@@ -159,6 +159,8 @@ pub(super) struct Service {
     events: EventLog,
     /// Whether anything is held by lease, so that the clocks matter.
     leased: AtomicBool,
+    /// The watchdog that the file in force names.
+    watchdog: watch::Sender<Option<config::Watchdog>>,
     /// One reload at a time: the file that was read last is the one in force.
     reloading: Mutex<()>,
 }
@@ -180,6 +182,7 @@ impl Service {
             commands: AtomicBool::new(has_commands(config)),
             events: EventLog::new(node, Timestamp::now()),
             leased: AtomicBool::new(config.needs_lease()),
+            watchdog: watch::Sender::new(config.watchdog.clone()),
             reloading: Mutex::new(()),
         }
     }
@@ -208,6 +211,9 @@ impl Service {
         if !warnings.is_empty() {
             tracing::warn!("{warnings}");
         }
+        if let Some(told) = watchdog::obituary(&self.options.state_dir) {
+            self.events.append(Timestamp::now(), told);
+        }
         let (proxies, reports) = mpsc::channel(PROXY_EVENTS);
         let supervisor = Supervisor::new(proxies);
         let (stop_server, stopped) = oneshot::channel::<()>();
@@ -216,14 +222,16 @@ impl Service {
             let _ = stopped.await;
         }));
         let signals = tokio::spawn(Arc::clone(&self).signals());
-        let watchdog = tokio::spawn(Arc::clone(&self).watchdog());
+        let alive = tokio::spawn(Arc::clone(&self).alive());
         let clocks = tokio::spawn(Arc::clone(&self).clocks());
         let feed = tokio::spawn(feed(self.inbox.clone(), reports));
         if self.ask(Input::Ping).await.is_ok() {
             notify::ready("running");
         }
+        let watchdog = watchdog::keep(self.inbox.clone(), self.watchdog.subscribe());
+        let watchdog = tokio::spawn(watchdog);
         let end = self.pump(outbox, supervisor).await;
-        for task in [signals, watchdog, clocks, feed] {
+        for task in [signals, alive, watchdog, clocks, feed] {
             task.abort();
         }
         drop(stop_server);
@@ -253,6 +261,12 @@ impl Service {
                 }
                 Output::Proxy(group, proxy, order) => supervisor.order(group, &proxy, order),
                 Output::Settled { digest, vote } => self.settled(digest, vote),
+                Output::Reset { why, reboots } => {
+                    let dir = &self.options.state_dir;
+                    if let Some(told) = watchdog::reset(dir, &why, reboots).await {
+                        self.events.append(Timestamp::now(), told);
+                    }
+                }
                 Output::Exit { left: true } => {
                     // Units are left as they are, whatever is under way with them.
                     drop(supervisor);
@@ -315,11 +329,27 @@ impl Service {
             );
             return self.stop(why);
         }
+        if let Some(trouble) = self.would_starve() {
+            tracing::warn!("the next run would not feed the watchdog, all is given up: {trouble}");
+            return self.stop(why);
+        }
         tracing::info!(why, "leaving every address to the next run");
         if self.inbox.try_send(Input::Leave).is_err() {
             tracing::error!("the core thread does not take the order to leave");
         }
         notify::stopping("leaving every address to the next run");
+    }
+
+    /// Why the next run would not feed the watchdog that this one leaves armed.
+    fn would_starve(&self) -> Option<String> {
+        let armed = self.watchdog.borrow().clone()?;
+        match load(&self.options) {
+            Ok(next) if next.config.watchdog.as_ref().is_some_and(|w| w.device == armed.device) => {
+                None
+            }
+            Ok(_) => Some("the file names another one, or none".to_owned()),
+            Err(error) => Some(error.to_string()),
+        }
     }
 
     async fn reload_on_signal(&self) {
@@ -350,9 +380,10 @@ impl Service {
         let ballots = self.ballots(&config);
         self.commands.store(has_commands(&config), Ordering::Relaxed);
         let fresh = Box::new(Fresh { config, secrets, keys, ballots, text });
-        let leased = fresh.config.needs_lease();
+        let (leased, guard) = (fresh.config.needs_lease(), fresh.config.watchdog.clone());
         let changes = self.ask(|to| Input::Reload(fresh, to)).await?;
         self.leased.store(leased, Ordering::Relaxed);
+        self.watchdog.send_replace(guard);
 
         if !warnings.is_empty() {
             tracing::warn!("{warnings}");
@@ -424,7 +455,7 @@ impl Service {
     }
 
     /// Tells systemd that the core loop lives: only its own answer counts.
-    async fn watchdog(self: Arc<Self>) {
+    async fn alive(self: Arc<Self>) {
         let Some(watchdog) = Watchdog::from_env() else { return };
         let mut beat = tokio::time::interval(watchdog.period());
         loop {

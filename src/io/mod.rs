@@ -6,6 +6,7 @@
 
 pub mod ballots;
 pub mod clock;
+pub mod epitaph;
 pub mod events;
 pub mod job;
 pub mod log;
@@ -22,4 +23,5 @@ pub mod secret;
 pub mod sockdiag;
 pub mod timekeeping;
 pub mod wake;
+pub mod watchdog;
 pub mod worker;

@@ -237,6 +237,7 @@ impl Scene {
                 | Action::Guard(_)
                 | Action::Note(_)
                 | Action::Reloaded(_)
+                | Action::Reset { .. }
                 | Action::Exit { .. } => {}
             }
         }

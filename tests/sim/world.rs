@@ -403,6 +403,7 @@ impl World {
             | Action::Guard(_)
             | Action::Gate { .. }
             | Action::Remember { .. }
+            | Action::Reset { .. }
             | Action::Settled(_) => {}
             Action::Exit { .. } => {
                 self.hosts[host].node = None;

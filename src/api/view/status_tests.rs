@@ -67,6 +67,7 @@ fn node(groups: Vec<GroupStatus>) -> Status {
     Status {
         voting: None,
         gate: None,
+        watchdog: None,
         cluster: "lb".into(),
         node: "hap1".into(),
         now: at(0),

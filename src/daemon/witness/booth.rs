@@ -210,6 +210,7 @@ impl Booth {
                 | Action::Gate { .. }
                 | Action::Note(_)
                 | Action::Reloaded(_)
+                | Action::Reset { .. }
                 | Action::Exit { .. } => {}
             }
         }
@@ -324,6 +325,7 @@ impl Booth {
             conditions: council.conditions(now, self.started, &self.clock),
             voting: Some(council.voting(now)),
             gate: None,
+            watchdog: None,
             dropped: dropped.map(|(why, n)| (format!("voters-{why}"), n)).collect(),
             further: Vec::new(),
         }

@@ -97,7 +97,8 @@ impl World {
                     self.later(host, 20 * MS, Arrival::Start);
                 }
             }
-            Action::Reloaded(_)
+            Action::Reset { .. }
+            | Action::Reloaded(_)
             | Action::Probe { .. }
             | Action::Tell { .. }
             | Action::Beat { .. } => {}
