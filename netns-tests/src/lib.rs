@@ -49,6 +49,7 @@ pub mod paint;
 pub mod peer;
 mod probe;
 mod process;
+pub mod qemu;
 pub mod run;
 pub mod stats;
 pub mod storm;
