@@ -103,6 +103,8 @@ install: ## binaries, unit, example, manual; DESTDIR and PREFIX are obeyed; make
 	$(BUILD)/vipctl man $(mandir)
 	$(BUILD)/vipctl completions bash >$(bashdir)/vipctl
 	$(BUILD)/vipctl completions bash vipd >$(bashdir)/vipd
+	install -Dm644 systemd/vipd-watchdog.conf $(docdir)/examples/vipd-watchdog.conf
+	install -Dm644 systemd/vipd-watchdog.rules $(docdir)/examples/vipd-watchdog.rules
 	install -Dm644 conf/vipd.toml $(docdir)/examples/vipd.toml
 	install -Dm644 conf/minimal.toml $(docdir)/examples/minimal.toml
 	install -Dm644 -t $(docdir) docs/*.md README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE

@@ -50,6 +50,7 @@ pub mod peer;
 mod power;
 mod probe;
 mod process;
+pub mod qemu;
 pub mod run;
 pub mod stats;
 pub mod storm;

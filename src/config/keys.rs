@@ -1,6 +1,8 @@
 //! Every key of the file, once: the walker, the JSON schema and the reference are made of this.
 
 use super::fence_keys::{DEVICE, FENCING};
+mod watchdog;
+
 use super::form::{
     Form, HOST, INTERFACE, LABEL, LINK_LOCAL, NAME, NODE_IP, NODE_IP6, PATH, SECRET, UNIT, USER,
     VIRTUAL, VOTER_IP, WORD,
@@ -146,6 +148,11 @@ pub(super) static FILE: Table = Table {
             need: Need::Default("[]"),
             example: "[{ run = [\"/etc/vipd/notify\"] }]",
             doc: "What is called when something happens.",
+            name: "watchdog",
+            kind: Kind::Table(&watchdog::WATCHDOG),
+            need: Need::Optional("no watchdog"),
+            example: "{ device = \"/dev/watchdog0\" }",
+            doc: "The hardware watchdog of each node.",
         },
     ],
 };
@@ -594,3 +601,5 @@ pub(super) static TABLES: [&Table; 11] = [
     &CLUSTER, &NODE, &DEVICE, &WITNESS, &GROUP, &ADDRESS, &ROUTER, &ANNOUNCE, &PROXY, &FENCING,
     &HOOK,
 ];
+pub(super) static TABLES: [&Table; 9] =
+    [&CLUSTER, &NODE, &WITNESS, &GROUP, &ADDRESS, &ROUTER, &ANNOUNCE, &PROXY, &watchdog::WATCHDOG];

@@ -9,7 +9,7 @@ use super::read;
 use super::read_fence::{device, settings};
 use super::{
     Address, Announce, Checksum, Config, Group, Lease, Node, Proxy, ProxyKind, Router, Run, Safety,
-    Transport, Witness,
+    Transport, Watchdog, Witness,
 };
 use crate::types::{Centis, Priority, Version, VrId};
 
@@ -40,6 +40,18 @@ pub(super) fn config(file: read::File) -> Option<Config> {
         fencing: file.fencing.map(settings).unwrap_or_default(),
         groups: groups.map(|((g, p), s)| group(g, p, s)).collect::<Option<_>>()?,
         hooks: file.hooks.into_iter().map(super::hook::lower).collect::<Option<_>>()?,
+        watchdog: match file.watchdog {
+            Some(w) => Some(watchdog(w)?),
+            None => None,
+        },
+    })
+}
+
+fn watchdog(w: read::Watchdog) -> Option<Watchdog> {
+    Some(Watchdog {
+        device: w.device?.value.into(),
+        timeout: value(w.timeout).unwrap_or(Duration::from_secs(5)),
+        reboot: value(w.reboot).unwrap_or(true),
     })
 }
 

@@ -27,6 +27,14 @@ impl Config {
             out.push(String::new());
         }
         out.extend(self.hooks.iter().map(hook));
+        if let Some(watchdog) = &self.watchdog {
+            out.push(String::new());
+            out.push(format!(
+                "watchdog {}: resets a host that vipd has not fed it from for {}",
+                watchdog.device.display(),
+                show(watchdog.timeout)
+            ));
+        }
         out
     }
 

@@ -98,6 +98,19 @@ pub struct Config {
     pub fencing: Fencing,
     /// What is called when something happens, in the order of the file.
     pub hooks: Vec<Hook>,
+    /// What resets a host that cannot give up what it must.
+    pub watchdog: Option<Watchdog>,
+}
+
+/// The hardware watchdog of each node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watchdog {
+    /// Its device.
+    pub device: PathBuf,
+    /// How long after it was last fed it resets the host; whole seconds.
+    pub timeout: Duration,
+    /// Whether the host is rebooted at once where it must be reset.
+    pub reboot: bool,
 }
 
 /// A host that runs vipd.

@@ -28,6 +28,7 @@ pub(super) struct File {
     pub(super) groups: Vec<Group>,
     pub(super) fencing: Option<Fencing>,
     pub(super) hooks: Vec<Hook>,
+    pub(super) watchdog: Option<Watchdog>,
 }
 
 impl File {
@@ -169,6 +170,12 @@ pub(super) struct Hook {
     pub(super) user: Option<At<String>>,
     pub(super) recipient: Option<At<String>>,
     pub(super) token_file: Option<At<String>>,
+/// `[watchdog]`
+#[derive(Debug)]
+pub(super) struct Watchdog {
+    pub(super) device: Option<At<String>>,
+    pub(super) timeout: Option<At<Duration>>,
+    pub(super) reboot: Option<At<bool>>,
 }
 
 /// A table under its keys.
@@ -240,7 +247,12 @@ pub(super) fn file(doc: &DeTable<'_>) -> File {
         groups: root.tables("group").into_iter().map(|(at, v)| group(at, &v)).collect(),
         fencing: root.view("fencing").map(|f| fencing(root.at("fencing"), &f)),
         hooks: root.tables("hook").into_iter().map(|(at, v)| hook(at, &v)).collect(),
+        watchdog: root.view("watchdog").map(|v| watchdog(&v)),
     }
+}
+
+fn watchdog(v: &View<'_>) -> Watchdog {
+    Watchdog { device: v.text("device"), timeout: v.time("timeout"), reboot: v.flag("reboot") }
 }
 
 fn cluster(at: Span, v: &View<'_>) -> Cluster {

@@ -11,7 +11,7 @@ use crate::wire::peer::{Entry, Message};
 use crate::wire::vrrp::Meta;
 
 use super::lease::Vote;
-use super::status::Note;
+use super::status::{Note, WatchdogStatus};
 
 /// Something that happened outside.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -64,6 +64,8 @@ pub enum Event<'a> {
     Gate(Result<(), Box<str>>),
     /// Whether the local clocks can be trusted, or why not.
     Clock(Result<(), Box<str>>),
+    /// What became of the watchdog.
+    Watchdog(Watchdog),
     /// An operator wants node `.1` of the configuration to have the group called `.0`.
     Move(Box<str>, VoterIx),
     /// A device of a node, or an operator, about its fencing.
@@ -75,6 +77,17 @@ pub enum Event<'a> {
     /// Take over a new, validated configuration; only the difference is applied.
     #[serde(skip)]
     Reload(Arc<Config>, Secrets),
+}
+
+/// What is known of the watchdog.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Watchdog {
+    /// There is to be none, or it was disarmed.
+    Absent,
+    /// There is to be one, and it cannot be armed or fed; why, in words.
+    Failed(Box<str>),
+    /// It resets this host if it is not fed.
+    Armed(WatchdogStatus),
 }
 
 /// What an earlier run left behind: in the kernel, and where this one can read it.
@@ -239,6 +252,11 @@ pub enum Action {
         device: u16,
         /// What it is to do.
         power: Power,
+    /// This host must be reset: never feed the watchdog again, and reboot where that is allowed.
+    /// What is to be known of it afterwards.
+    Reset {
+        /// Why, in words.
+        why: String,
     },
     /// Something to tell: kept, logged, and served as an event.
     Note(Note),

@@ -15,6 +15,7 @@
 //! | `tenure` | what groups and the lease tell each other |
 //! | `fence`, `fencing` | which nodes are fenced, and what follows |
 //! | `links` | which interface, which source address, which sockets |
+//! | `selffence` | whether this host must be reset |
 //! | `signs` | what packets give away: foreign routers, duplicates, mismatches |
 //!
 //! Two outside effects are ordered only by the [`Event::Done`] of the first: addresses are gone
@@ -37,6 +38,7 @@ mod orders;
 mod presence;
 mod proxy;
 mod receive;
+mod selffence;
 mod signs;
 mod snapshot;
 pub mod status;
@@ -56,6 +58,7 @@ use event::{Action, Event, Inheritance, Secrets};
 use group::Group;
 use links::Links;
 use presence::{Change, Peer};
+use selffence::SelfFence;
 use signs::DropLog;
 use status::{Note, PeerKind, Severity};
 
@@ -120,6 +123,7 @@ pub struct Node {
     /// A configuration that waits until every voter has it.
     parked: Option<(Arc<Config>, Secrets)>,
     fencing: fencing::Fencing,
+    fence: SelfFence,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -248,6 +252,7 @@ impl Node {
             step_from: 0,
             parked: None,
             fencing: fencing::Fencing::default(),
+            fence: SelfFence::new(now),
         };
         for ix in 0..node.config.groups.len() {
             let settings = node.settings(ix, secrets);
@@ -300,6 +305,7 @@ impl Node {
             Event::PeerTwin(from) => self.peer_twin(now, from, out),
             Event::Gate(gate) => self.gate_told(now, gate, out),
             Event::Clock(clock) => self.clock_told(now, clock, out),
+            Event::Watchdog(told) => self.watchdog_told(now, told, out),
             Event::Move(group, to) => self.order_move(now, &group, to, out),
             Event::Fence(event) => self.fence_told(now, event, out),
             Event::Stop => self.stop(now, out),
@@ -413,14 +419,9 @@ impl Node {
         }
         if self.stop_by.is_some_and(|at| now >= at) {
             self.stop_by = None;
-            let mut out = self.parts(out).1;
-            out.note(
-                now,
-                Severity::Error,
-                None,
-                "stop-timed-out",
-                "not everything could be given up".to_owned(),
-            );
+            let text = "not everything could be given up".to_owned();
+            self.parts(out).1.note(now, Severity::Error, None, "stop-timed-out", text);
+            self.fence_at_stop(now, out);
             out.push(Action::Exit { left: false });
             self.exited = true;
         }
@@ -456,6 +457,8 @@ impl Node {
         self.announce(now, &touched, out);
         self.ask_peers(now, out);
         for (_, group) in self.groups.range_mut(within(&touched)) {
+        self.fence_itself(now, &touched, out);
+        for (_, group) in self.groups.range_mut(touched) {
             group.due = group.deadline();
         }
         if self.stop_by.is_some() && !self.exited && self.groups.values().all(Group::is_stopped) {

@@ -33,7 +33,7 @@ impl Node {
         secrets: Secrets,
         out: &mut Vec<Action>,
     ) {
-        if self.stop_by.is_some() || self.exited {
+        if self.stop_by.is_some() || self.exited || self.fence.is_condemned() {
             out.push(Action::Reloaded(Vec::new()));
         } else if self.must_wait(&config) {
             self.park(now, config, secrets, out);

@@ -116,6 +116,20 @@ impl Care {
             || matches!(self.config.what, crate::config::ProxyKind::Command { .. })
     }
 
+    /// Why it does not stop, where it is to.
+    pub(crate) fn stuck(&self) -> Option<&str> {
+        match &self.state {
+            State::Stuck(why) if !self.want => Some(why),
+            State::Stuck(_)
+            | State::Unknown(_)
+            | State::Stopped
+            | State::Starting
+            | State::Running(_)
+            | State::Stopping
+            | State::Failed => None,
+        }
+    }
+
     pub(crate) fn set_wanted(&mut self, want: bool) {
         if want && !self.want {
             self.start_at = None;

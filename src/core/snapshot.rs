@@ -43,6 +43,7 @@ impl Node {
             voting: self.voting_status(now),
             fencing: self.fencing_status(now),
             gate: None,
+            watchdog: self.fence.status(),
             dropped: vec![("vrid-errors".to_owned(), self.unknown_vrid)],
             hooks: Vec::new(),
             further: Vec::new(),
@@ -96,6 +97,7 @@ impl Node {
         }
         conditions.extend(self.voting_conditions(now));
         conditions.extend(self.fencing_conditions(now));
+        conditions.extend(self.fence.conditions());
         conditions
     }
 
@@ -137,7 +139,7 @@ impl Node {
     }
 
     /// The name of whoever is Active, as far as heard within its own down interval.
-    fn who_is_active(&self, now: Instant, group: &Group) -> Option<String> {
+    pub(super) fn who_is_active(&self, now: Instant, group: &Group) -> Option<String> {
         if matches!(group.role(), Role::Active | Role::Releasing) {
             return Some(self.config.nodes[self.me].name.clone());
         }

@@ -35,6 +35,9 @@ pub struct Status {
     /// The kernel's gate, where there is one.
     #[serde(default)]
     pub gate: Option<GateStatus>,
+    /// The watchdog, where one is armed.
+    #[serde(default)]
+    pub watchdog: Option<WatchdogStatus>,
     /// Packets dropped by reason that belong to no group: `(reason, count)`.
     pub dropped: Vec<(String, u64)>,
     /// What is called when something happens, in the order of the file.
@@ -266,6 +269,29 @@ pub struct GateStatus {
     pub dropped_in: u64,
     /// Frames from virtual addresses dropped on their way out.
     pub dropped_out: u64,
+}
+
+/// What resets the host if it is not fed.
+#[allow(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct WatchdogStatus {
+    /// Its device.
+    pub device: String,
+    /// What its driver calls it.
+    pub identity: String,
+    /// After how long it resets the host, in microseconds.
+    pub timeout_us: u64,
+    /// Whether the host is rebooted at once where it must be reset.
+    pub reboots: bool,
+    /// Whether it cannot be disarmed.
+    pub nowayout: bool,
+    /// Whether it was armed already as this run of vipd opened it.
+    pub armed_before: bool,
+    /// Whether it caused the last boot.
+    pub reset_before: bool,
+    /// When this host is gone at the latest; `None` where it need not be reset.
+    pub resets_by: Option<Instant>,
 }
 
 /// What a node is to a group.

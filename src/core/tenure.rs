@@ -51,6 +51,7 @@ impl Node {
             }
         }
         self.lease = Some(lease);
+        self.tell_of_watchdog();
         self.with_lease(out, |lease, out| lease.begin(now, out));
     }
 
@@ -412,6 +413,7 @@ impl Node {
             | Action::Gate { .. }
             | Action::Settled(_)
             | Action::Fence { .. }
+            | Action::Reset { .. }
             | Action::Note(_)
             | Action::Reloaded(_)
             | Action::Exit { .. } => Some(action),

@@ -111,8 +111,10 @@ impl Shell {
                     let _ = to.send(changes);
                 }
             }
+            Action::Reset { why } => self.starve(why),
             Action::Exit { left } => {
                 self.exit = true;
+                self.feeding.left = left;
                 // The channel closes behind it: a lost word is not missed.
                 let _ = self.outbox.try_send(Output::Exit { left });
             }

@@ -17,12 +17,14 @@ mod fencing;
 mod gatekeeper;
 mod hooks;
 mod instance;
+mod known;
 mod recorder;
 pub mod replay;
 mod service;
 mod token;
 mod turn;
 mod voters;
+mod watchdog;
 mod witness;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -138,6 +138,7 @@ fn own(event: &Event<'_>, text: &str) -> Recorded {
         Event::PeerTwin(from) => Recorded::Event(Event::PeerTwin(*from)),
         Event::Gate(told) => Recorded::Event(Event::Gate(told.clone())),
         Event::Clock(told) => Recorded::Event(Event::Clock(told.clone())),
+        Event::Watchdog(told) => Recorded::Event(Event::Watchdog(told.clone())),
         Event::Move(group, to) => Recorded::Event(Event::Move(group.clone(), *to)),
         Event::Fence(told) => Recorded::Event(Event::Fence(told.clone())),
         Event::Stop => Recorded::Event(Event::Stop),

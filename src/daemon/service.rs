@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::api::moving::may_move;
 use crate::api::server::Server;
@@ -36,7 +36,7 @@ use super::fencing::Fencing;
 use super::hooks::Hooks;
 use super::instance::Instance;
 use super::turn::{Fresh, Input, Output};
-use super::{Loaded, Options};
+use super::{Loaded, Options, watchdog};
 
 /// How long a move may take, and how often it is looked after.
 const MOVE_LIMIT: Duration = Duration::from_secs(3);
@@ -171,6 +171,8 @@ pub(super) struct Service {
     events: EventLog,
     /// Whether anything is held by lease, so that the clocks matter.
     leased: AtomicBool,
+    /// The watchdog that the file in force names.
+    watchdog: watch::Sender<Option<config::Watchdog>>,
     /// One reload at a time: the file that was read last is the one in force.
     reloading: Mutex<()>,
     pub(super) fencing: Fencing,
@@ -200,6 +202,7 @@ impl Service {
             hooks,
             events: EventLog::new(node, Timestamp::now()),
             leased: AtomicBool::new(config.needs_lease()),
+            watchdog: watch::Sender::new(config.watchdog.clone()),
             reloading: Mutex::new(()),
         }
     }
@@ -229,6 +232,9 @@ impl Service {
             tracing::warn!("{warnings}");
         }
         self.hooks.configure(config);
+        if let Some(told) = watchdog::obituary(&self.options.state_dir) {
+            self.events.append(Timestamp::now(), told);
+        }
         let (proxies, reports) = mpsc::channel(PROXY_EVENTS);
         let supervisor = Supervisor::new(proxies);
         let (stop_server, stopped) = oneshot::channel::<()>();
@@ -237,15 +243,18 @@ impl Service {
             let _ = stopped.await;
         }));
         let signals = tokio::spawn(Arc::clone(&self).signals());
-        let watchdog = tokio::spawn(Arc::clone(&self).watchdog());
+        let alive = tokio::spawn(Arc::clone(&self).alive());
         let clocks = tokio::spawn(Arc::clone(&self).clocks());
         let devices = tokio::spawn(Arc::clone(&self).check_devices());
         let feed = tokio::spawn(feed(self.inbox.clone(), reports));
         if self.ask(Input::Ping).await.is_ok() {
             notify::ready("running");
         }
+        let watchdog = watchdog::keep(self.inbox.clone(), self.watchdog.subscribe());
+        let watchdog = tokio::spawn(watchdog);
         let end = self.pump(outbox, supervisor).await;
         for task in [signals, watchdog, clocks, devices, feed] {
+        for task in [signals, alive, watchdog, clocks, feed] {
             task.abort();
         }
         drop(stop_server);
@@ -301,6 +310,12 @@ impl Service {
                     self.fence(run, victim, device, power);
                 }
                 Output::Settled { digest, vote } => self.settled(digest, vote),
+                Output::Reset { why, reboots } => {
+                    let dir = &self.options.state_dir;
+                    if let Some(told) = watchdog::reset(dir, &why, reboots).await {
+                        self.events.append(Timestamp::now(), told);
+                    }
+                }
                 Output::Exit { left: true } => {
                     // Units are left as they are, whatever is under way with them.
                     drop(supervisor);
@@ -358,10 +373,33 @@ impl Service {
     /// Ends so that the next run can go on where this one was; it has to come within the lease.
     fn leave(&self, why: &str) {
         tracing::info!(why, "to leave every address to the next run");
+        if self.commands.load(Ordering::Relaxed) {
+            tracing::info!(
+                "a proxy is a command, which ends with vipd: nothing can be left behind"
+            );
+            return self.stop(why);
+        }
+        if let Some(trouble) = self.would_starve() {
+            tracing::warn!("the next run would not feed the watchdog, all is given up: {trouble}");
+            return self.stop(why);
+        }
+        tracing::info!(why, "leaving every address to the next run");
         if self.inbox.try_send(Input::Leave).is_err() {
             tracing::error!("the core thread does not take the order to leave");
         }
         notify::stopping("leaving every address to the next run");
+    }
+
+    /// Why the next run would not feed the watchdog that this one leaves armed.
+    fn would_starve(&self) -> Option<String> {
+        let armed = self.watchdog.borrow().clone()?;
+        match load(&self.options) {
+            Ok(next) if next.config.watchdog.as_ref().is_some_and(|w| w.device == armed.device) => {
+                None
+            }
+            Ok(_) => Some("the file names another one, or none".to_owned()),
+            Err(error) => Some(error.to_string()),
+        }
     }
 
     async fn reload_on_signal(&self) {
@@ -396,6 +434,10 @@ impl Service {
         let changes = self.ask(|to| Input::Reload(fresh, to)).await?;
         self.leased.store(leased, Ordering::Relaxed);
         self.hooks.configure(&config);
+        let (leased, guard) = (fresh.config.needs_lease(), fresh.config.watchdog.clone());
+        let changes = self.ask(|to| Input::Reload(fresh, to)).await?;
+        self.leased.store(leased, Ordering::Relaxed);
+        self.watchdog.send_replace(guard);
 
         if !warnings.is_empty() {
             tracing::warn!("{warnings}");
@@ -467,7 +509,7 @@ impl Service {
     }
 
     /// Tells systemd that the core loop lives: only its own answer counts.
-    async fn watchdog(self: Arc<Self>) {
+    async fn alive(self: Arc<Self>) {
         let Some(watchdog) = Watchdog::from_env() else { return };
         let mut beat = tokio::time::interval(watchdog.period());
         loop {

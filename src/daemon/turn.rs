@@ -17,14 +17,14 @@ use crate::core::event::{
     Action, Event, Failure, FenceEvent, Inheritance, PortSpec, Power, ProxyEvent, ProxyOrder,
     Secrets, Task,
 };
-use crate::core::status::{GateStatus, Note, Severity, Status, condition};
+use crate::core::status::{GateStatus, Note, Severity, Status};
 use crate::io::ballots::Ballots;
 use crate::io::clock::{self, Timer};
 use crate::io::netlink::{self, Monitor};
 use crate::io::packet::Announcer;
 use crate::io::port::{Buffers, Filters, Port, Received, Source};
 use crate::io::worker::{Completion, Gatekeeper, Setup, Worker};
-use crate::io::{log, realtime, wake};
+use crate::io::{realtime, wake};
 use crate::types::{Digest, IfIndex, Incarnation, Instant, VoterIx};
 use crate::wire::announce;
 use crate::wire::peer::Keyring;
@@ -35,6 +35,7 @@ use super::gatekeeper::Deadlines;
 use super::recorder::{Node, Recorder};
 use super::token::{MOST_PATHS, Token};
 use super::voters::Voters;
+use super::watchdog::{Arming, Feeding};
 
 /// Requests of the service runtime that may wait.
 pub(super) const INBOX: usize = 1024;
@@ -51,8 +52,6 @@ pub(super) const STACK: usize = 512 * 1024;
 const PRIORITY: i32 = 50;
 /// Packets taken from one socket before the others have their turn.
 const BUDGET: usize = 256;
-/// How long the kernel may be at one batch before that is worth saying.
-const BUSY: Duration = Duration::from_secs(1);
 /// A timer no later than this was not held up: no pause that matters can hide in it.
 const PROMPT: Duration = Duration::from_millis(2);
 /// Sources that one wait may report.
@@ -85,6 +84,8 @@ pub(super) enum Input {
     Devices(oneshot::Sender<Devices>),
     /// Whether the local clocks can be trusted.
     Clock(Result<(), Box<str>>),
+    /// What became of the watchdog; answered when it is taken in.
+    Watchdog(Box<Arming>, oneshot::Sender<()>),
     /// Give up gracefully.
     Stop,
     /// Leave everything to the next run.
@@ -112,6 +113,8 @@ pub(super) enum Output {
     Fence { run: u64, victim: String, device: Box<config::Device>, power: Power },
     /// Every voter was seen with a configuration.
     Settled { digest: Digest, vote: Duration },
+    /// This host must be reset, and `reboots` if it may be rebooted.
+    Reset { why: String, reboots: bool },
     /// Everything is given up, or left as it is.
     Exit { left: bool },
 }
@@ -122,7 +125,7 @@ pub(super) struct Shell {
     timer: Timer,
     armed: Option<Instant>,
     /// When the current turn began.
-    now: Instant,
+    pub(super) now: Instant,
     kernel: wake::Receiver<Event<'static>>,
     pub(super) worker: Worker,
     completions: wake::Receiver<Completion>,
@@ -142,7 +145,9 @@ pub(super) struct Shell {
     /// When the kernel stops serving which group.
     pub(super) deadlines: Option<Deadlines>,
     /// What is known of the gate.
-    gate: Option<GateStatus>,
+    pub(super) gate: Option<GateStatus>,
+    /// What resets this host.
+    pub(super) feeding: Feeding,
     /// The other voters, where anything is held by lease.
     pub(super) voters: Option<Voters>,
     /// This node's votes, where they outlive it.
@@ -224,6 +229,7 @@ impl Shell {
             keeps_connections: false,
             deadlines: start.deadlines.take(),
             gate: None,
+            feeding: Feeding::default(),
             voters: None,
             ballots: start.ballots.take(),
             config: Arc::clone(&start.config),
@@ -304,7 +310,9 @@ pub(super) fn run(mut shell: Shell, start: Start) {
     shell.execute(now, &mut node, &mut scratch);
     while !shell.exit {
         shell.turn(&mut node, &mut scratch);
+        shell.feed(&mut node, &mut scratch);
     }
+    shell.feeding.end();
 }
 
 impl Shell {
@@ -315,7 +323,8 @@ impl Shell {
     /// concludes that they were silent.
     fn turn(&mut self, node: &mut Node, scratch: &mut Scratch) {
         let greet = self.voters.as_ref().and_then(Voters::deadline);
-        self.arm(node.deadline().into_iter().chain(greet).min());
+        let meal = self.feeding.deadline();
+        self.arm(node.deadline().into_iter().chain(greet).chain(meal).min());
         self.pause_in_flood();
         let mut patience = EpollTimeout::NONE;
         for _ in 0..ROUNDS {
@@ -376,7 +385,13 @@ impl Shell {
         }
     }
 
-    fn step(&mut self, now: Instant, event: Event<'_>, node: &mut Node, scratch: &mut Scratch) {
+    pub(super) fn step(
+        &mut self,
+        now: Instant,
+        event: Event<'_>,
+        node: &mut Node,
+        scratch: &mut Scratch,
+    ) {
         node.step(now, event, &mut scratch.actions);
         self.execute(now, node, scratch);
         if !Arc::ptr_eq(node.config(), &self.config) {
@@ -521,6 +536,11 @@ impl Shell {
             Input::Devices(to) => drop(to.send(Devices::of(node))),
             Input::Fence(told) => self.step(now, Event::Fence(told), node, scratch),
             Input::Clock(told) => self.step(now, Event::Clock(told), node, scratch),
+            Input::Watchdog(arming, taken) => {
+                self.arm_watchdog(*arming, node, scratch);
+                // Whoever waits for that may have gone.
+                let _ = taken.send(());
+            }
             Input::Stop => self.step(now, Event::Stop, node, scratch),
             Input::Leave => self.step(now, Event::Leave, node, scratch),
         }
@@ -545,27 +565,6 @@ impl Shell {
             }
         }
         self.step(self.now, Event::Reload(config, secrets), node, scratch);
-    }
-
-    /// Adds what only the shell knows: what the sockets dropped, and a kernel that does not answer.
-    fn complete_status(&self, now: Instant, mut status: Status) -> Status {
-        let ports = self.ports.values().map(Port::counters);
-        let [malformed, full] = ports.fold([0, 0], |[malformed, full], port| {
-            [malformed + port.malformed, full + port.dropped]
-        });
-        status.dropped.push(("malformed-ip-packets".to_owned(), malformed));
-        status.dropped.push(("receive-buffer-overflows".to_owned(), full));
-        status.dropped.push(("log-lines-lost".to_owned(), log::dropped()));
-        if let Some(voters) = &self.voters {
-            let counts = voters.dropped().map(|(why, n)| (format!("voters-{why}"), n));
-            status.dropped.extend(counts);
-        }
-        status.gate.clone_from(&self.gate);
-        if let Some(since) = self.worker.busy_since().filter(|at| now > *at + BUSY) {
-            let text = "the kernel does not answer: something holds its network lock".to_owned();
-            status.conditions.push(condition("kernel-busy", Severity::Error, text, since));
-        }
-        status
     }
 
     fn receive(

@@ -6,6 +6,7 @@
 
 pub mod ballots;
 pub mod clock;
+pub mod epitaph;
 pub mod events;
 pub mod fence;
 pub mod history;
@@ -25,4 +26,5 @@ pub mod secret;
 pub mod sockdiag;
 pub mod timekeeping;
 pub mod wake;
+pub mod watchdog;
 pub mod worker;

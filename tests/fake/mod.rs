@@ -169,6 +169,7 @@ pub(crate) fn status() -> Status {
     Status {
         voting: None,
         gate: None,
+        watchdog: None,
         cluster: "lb".into(),
         node: "hap1".into(),
         now,

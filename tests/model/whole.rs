@@ -243,6 +243,7 @@ impl Scene {
                 | Action::Fence { .. }
                 | Action::Note(_)
                 | Action::Reloaded(_)
+                | Action::Reset { .. }
                 | Action::Exit { .. } => {}
             }
         }

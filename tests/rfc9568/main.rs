@@ -13,5 +13,6 @@ mod addresses;
 mod ledger;
 mod reception;
 mod rig;
+mod selffence;
 mod states;
 mod transmission;

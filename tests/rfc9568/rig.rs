@@ -101,6 +101,7 @@ pub(crate) enum Did {
     Open(PortSpec),
     Note(String, String),
     Reloaded(Vec<String>),
+    Reset(String),
     Exit,
 }
 
@@ -292,6 +293,7 @@ impl Rig {
                 Action::Probe { target, .. } => Did::Probe(target),
                 Action::Note(note) => Did::Note(note.kind, note.text),
                 Action::Reloaded(lines) => Did::Reloaded(lines),
+                Action::Reset { why } => Did::Reset(why),
                 Action::Exit { .. } => Did::Exit,
                 // The gate and the lease are beyond the RFC.
                 Action::Proxy(..)
@@ -349,6 +351,7 @@ impl Rig {
             | Did::Del(_)
             | Did::Announce(_)
             | Did::Reloaded(_)
+            | Did::Reset(_)
             | Did::Exit => true,
             Did::Probe(_) | Did::Open(_) | Did::Note(..) => false,
         });

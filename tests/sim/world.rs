@@ -405,6 +405,8 @@ impl World {
             | Action::Remember { .. }
             | Action::Settled(_)
             | Action::Fence { .. } => {}
+            | Action::Reset { .. }
+            | Action::Settled(_) => {}
             Action::Exit { .. } => {
                 self.hosts[host].node = None;
                 self.hosts[host].stopped = true;

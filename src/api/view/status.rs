@@ -1,12 +1,16 @@
 //! `vipctl status`: what a tired person wants to know, most important first.
 
+use std::time::Duration;
+
 use super::View;
 use super::fencing::fencing;
 use super::groups::{details, groups};
 use super::text::{Row, Tone, cell, clean, indented, table};
 use super::time::{Clocks, lasted};
 use super::voting::voting;
-use crate::core::status::{Condition, GroupStatus, PeerKind, PeerStatus, Severity, Status};
+use crate::core::status::{
+    Condition, GroupStatus, PeerKind, PeerStatus, Severity, Status, WatchdogStatus,
+};
 
 /// The whole node, or one group of it in detail; `None` if it has no such group.
 ///
@@ -48,6 +52,8 @@ fn cluster(status: &Status, group: Option<&str>, view: &View) -> Option<String> 
     if group.is_none() && !fences.is_empty() {
         out.push('\n');
         out.push_str(&fences);
+    if let Some(watchdog) = status.watchdog.as_ref().filter(|_| group.is_none()) {
+        out.push_str(&self::watchdog(watchdog, view, &clocks));
     }
     out.push('\n');
     out.push_str(&conditions(status, &shown, view, &clocks));
@@ -64,6 +70,23 @@ fn header(status: &Status, view: &View, clocks: &Clocks) -> String {
         lasted(clocks.boot.since(status.started)),
         view.now.strftime("%Y-%m-%d %H:%M:%S %Z"),
     )
+}
+
+fn watchdog(watchdog: &WatchdogStatus, view: &View, clocks: &Clocks) -> String {
+    let WatchdogStatus { device, identity, .. } = watchdog;
+    let (text, tone) = if let Some(by) = watchdog.resets_by {
+        let left = lasted(by.since(clocks.boot));
+        (format!("the watchdog {device} ({identity}) RESETS THIS HOST within {left}"), Tone::Bad)
+    } else {
+        let after = lasted(Duration::from_micros(watchdog.timeout_us));
+        let always =
+            if watchdog.nowayout { ", also after a stop: it cannot be disarmed" } else { "" };
+        let text = format!(
+            "the watchdog {device} ({identity}) resets this host if it is not fed for {after}{always}"
+        );
+        (text, Tone::Dim)
+    };
+    indented(&text, tone, 0, view.width, view.color)
 }
 
 fn peers(peers: &[PeerStatus], view: &View, clocks: &Clocks) -> String {

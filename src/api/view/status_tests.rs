@@ -68,6 +68,7 @@ fn node(groups: Vec<GroupStatus>) -> Status {
         voting: None,
         fencing: Vec::new(),
         gate: None,
+        watchdog: None,
         cluster: "lb".into(),
         node: "hap1".into(),
         now: at(0),

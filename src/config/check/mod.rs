@@ -7,6 +7,7 @@ mod hooks;
 mod nodes;
 mod proxy;
 mod voters;
+mod watchdog;
 
 use super::diag::Diagnostic;
 use super::read::File;
@@ -20,6 +21,7 @@ pub(super) fn check(file: &File) -> Vec<Diagnostic> {
     nodes::check(file, &mut found);
     voters::check(file, &mut found);
     fence::check(file, &mut found);
+    watchdog::check(file, &mut found);
     for group in &file.groups {
         voters::group(file, group, &mut found);
         fence::group(file, group, &mut found);

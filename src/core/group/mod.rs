@@ -70,6 +70,7 @@ pub(crate) struct Group {
     /// [`Group::deadline`] as of the last step that touched the group.
     pub(crate) due: Option<Instant>,
     state: State,
+    leaving: Leaving,
     ready: Result<(), NotReady>,
     stopping: bool,
     preempt_from: Option<Instant>,
@@ -97,6 +98,16 @@ enum State {
         until: Instant,
         then: Then,
     },
+}
+
+/// Whether addresses are still here that are to be gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    None,
+    /// They must be gone by then.
+    By(Instant),
+    /// They were not.
+    Overdue,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +145,7 @@ impl Group {
             due: None,
             gave_way: false,
             state: State::Init { listen_at: None },
+            leaving: Leaving::None,
             ready: Err(NotReady::Opening("the interface".to_owned())),
             stopping: false,
             preempt_from: None,
@@ -384,6 +396,7 @@ impl Group {
     /// it belongs.
     pub(crate) fn settle(&mut self, now: Instant, out: &mut Out<'_>) {
         self.note_fitness(now, out);
+        self.note_leaving(now);
         if let State::Releasing { until, then } = self.state
             && (self.addresses.all_gone() || now >= until)
         {
@@ -572,6 +585,7 @@ impl Group {
         };
         let proxy = self.proxy.as_ref().and_then(Care::deadline);
         let room_at = self.room_at.filter(|_| self.is_stopped());
-        [election, proxy, self.addresses.retry_at(), room_at].into_iter().flatten().min()
+        let leave_by = self.leave_by();
+        [election, proxy, self.addresses.retry_at(), room_at, leave_by].into_iter().flatten().min()
     }
 }

@@ -9,9 +9,49 @@ use super::super::event::{AddressSpec, Failure, ProxyEvent};
 use super::super::proxy::Told;
 use super::super::status::Severity;
 use super::super::{Out, why};
-use super::Group;
+use super::{Group, Leaving, RELEASE_LIMIT};
 
 impl Group {
+    /// Watches how long addresses stay that are to be gone.
+    pub(super) fn note_leaving(&mut self, now: Instant) {
+        self.leaving = match self.leaving {
+            _ if self.addresses.wanted() || self.addresses.all_gone() => Leaving::None,
+            Leaving::None => Leaving::By(now + RELEASE_LIMIT),
+            Leaving::By(limit) if now >= limit => Leaving::Overdue,
+            Leaving::By(_) | Leaving::Overdue => return,
+        };
+    }
+
+    /// When they must be gone.
+    pub(super) fn leave_by(&self) -> Option<Instant> {
+        match self.leaving {
+            Leaving::By(limit) => Some(limit),
+            Leaving::None | Leaving::Overdue => None,
+        }
+    }
+
+    /// Whether the kernel has not removed the addresses within their limit.
+    pub(crate) fn addresses_stuck(&self) -> bool {
+        self.leaving == Leaving::Overdue
+    }
+
+    /// The proxy that was to stop and did not within its limit, and why.
+    pub(crate) fn proxy_stuck(&self) -> Option<(String, &str)> {
+        let proxy = self.proxy.as_ref()?;
+        Some((why::proxy_name(&proxy.config), proxy.stuck()?))
+    }
+
+    /// Whether this group could not be given up.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.addresses_stuck() || self.proxy.as_ref().is_some_and(|p| p.stuck().is_some())
+    }
+
+    /// Whether there is anybody for whom it is given up. What starts anew with other settings
+    /// comes back here.
+    pub(crate) fn has_others(&self) -> bool {
+        !self.destinations.is_empty() && !self.retired && self.replacement.is_none()
+    }
+
     /// The kernel answered a request.
     pub(crate) fn address_done(
         &mut self,

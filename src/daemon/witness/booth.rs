@@ -206,6 +206,7 @@ impl Booth {
                 | Action::Gate { .. }
                 | Action::Note(_)
                 | Action::Reloaded(_)
+                | Action::Reset { .. }
                 | Action::Exit { .. } => {}
             }
         }
@@ -321,6 +322,7 @@ impl Booth {
             voting: Some(council.voting(now)),
             fencing: Vec::new(),
             gate: None,
+            watchdog: None,
             dropped: dropped.map(|(why, n)| (format!("voters-{why}"), n)).collect(),
             hooks: Vec::new(),
             further: Vec::new(),

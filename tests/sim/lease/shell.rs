@@ -101,6 +101,8 @@ impl World {
                 self.agent(host, run, node, device, power);
             }
             Action::Reloaded(_)
+            Action::Reset { .. }
+            | Action::Reloaded(_)
             | Action::Probe { .. }
             | Action::Tell { .. }
             | Action::Beat { .. } => {}
