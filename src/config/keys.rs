@@ -148,6 +148,8 @@ pub(super) static FILE: Table = Table {
             need: Need::Default("[]"),
             example: "[{ run = [\"/etc/vipd/notify\"] }]",
             doc: "What is called when something happens.",
+        },
+        Key {
             name: "watchdog",
             kind: Kind::Table(&watchdog::WATCHDOG),
             need: Need::Optional("no watchdog"),
@@ -597,9 +599,17 @@ pub(super) static PROXY: Table = Table {
 };
 
 /// All tables, in the order of the reference.
-pub(super) static TABLES: [&Table; 11] = [
-    &CLUSTER, &NODE, &DEVICE, &WITNESS, &GROUP, &ADDRESS, &ROUTER, &ANNOUNCE, &PROXY, &FENCING,
+pub(super) static TABLES: [&Table; 12] = [
+    &CLUSTER,
+    &NODE,
+    &DEVICE,
+    &WITNESS,
+    &GROUP,
+    &ADDRESS,
+    &ROUTER,
+    &ANNOUNCE,
+    &PROXY,
+    &FENCING,
     &HOOK,
+    &watchdog::WATCHDOG,
 ];
-pub(super) static TABLES: [&Table; 9] =
-    [&CLUSTER, &NODE, &WITNESS, &GROUP, &ADDRESS, &ROUTER, &ANNOUNCE, &PROXY, &watchdog::WATCHDOG];

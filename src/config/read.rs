@@ -170,6 +170,8 @@ pub(super) struct Hook {
     pub(super) user: Option<At<String>>,
     pub(super) recipient: Option<At<String>>,
     pub(super) token_file: Option<At<String>>,
+}
+
 /// `[watchdog]`
 #[derive(Debug)]
 pub(super) struct Watchdog {

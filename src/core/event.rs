@@ -252,6 +252,7 @@ pub enum Action {
         device: u16,
         /// What it is to do.
         power: Power,
+    },
     /// This host must be reset: never feed the watchdog again, and reboot where that is allowed.
     /// What is to be known of it afterwards.
     Reset {

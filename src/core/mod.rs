@@ -456,9 +456,8 @@ impl Node {
         self.reconcile(now, &touched, out);
         self.announce(now, &touched, out);
         self.ask_peers(now, out);
-        for (_, group) in self.groups.range_mut(within(&touched)) {
         self.fence_itself(now, &touched, out);
-        for (_, group) in self.groups.range_mut(touched) {
+        for (_, group) in self.groups.range_mut(within(&touched)) {
             group.due = group.deadline();
         }
         if self.stop_by.is_some() && !self.exited && self.groups.values().all(Group::is_stopped) {

@@ -160,7 +160,7 @@ impl Node {
         if self.fence.armed().is_none() || self.fence.is_condemned() {
             return;
         }
-        let groups = self.groups.range(touched.clone()).map(|(_, g)| g);
+        let groups = self.groups.range(super::within(touched)).map(|(_, g)| g);
         let stuck = groups.filter(|g| g.is_stuck()).find(|g| self.remains(now, g).condemn());
         if let Some(why) = stuck.map(|group| self.epitaph(now, group)) {
             self.condemn(now, why, out);

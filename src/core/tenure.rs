@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::config::{Config, Group, Member};
-use crate::config::{Config, Group, Member, ProxyKind, Safety};
+use crate::config::{Config, Group, Member, ProxyKind};
 use crate::types::{Instant, VoterIx};
 use crate::wire::peer::{Head, Message};
 

@@ -76,7 +76,8 @@ impl Fencing {
 
     /// Keeps what is told of fencing where it outlives this host's daemon.
     pub(super) fn keep(&self, record: &Record) {
-        if !record.note.kind.starts_with("fence-") {
+        let kind = &record.note.kind;
+        if !kind.starts_with("fence-") && kind != "watchdog-reset" {
             return;
         }
         let mut history = lock(&self.history);

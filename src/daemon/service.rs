@@ -16,8 +16,6 @@ use crate::api::server::Server;
 use crate::api::{
     Backend, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable,
 };
-use crate::config::{self, Config, HostError, ProxyKind};
-use crate::api::{Backend, MoveReport, ReloadError, ReloadReport, Unavailable};
 use crate::config::{self, Config, HostError};
 use crate::core::event::{ProxyEvent, Secrets};
 use crate::core::hook::State;
@@ -163,12 +161,8 @@ pub(super) struct Service {
     /// Which gate the votes of this host are about.
     gate: Option<GateId>,
     pub(super) inbox: wake::Sender<Input>,
-    /// A proxy is a command: it ends with this process, so nothing could be left behind it.
-    commands: AtomicBool,
     pub(super) events: Arc<EventLog>,
     hooks: Hooks,
-    inbox: wake::Sender<Input>,
-    events: EventLog,
     /// Whether anything is held by lease, so that the clocks matter.
     leased: AtomicBool,
     /// The watchdog that the file in force names.
@@ -197,10 +191,8 @@ impl Service {
             record,
             gate,
             inbox,
-            commands: AtomicBool::new(has_commands(config)),
             events,
             hooks,
-            events: EventLog::new(node, Timestamp::now()),
             leased: AtomicBool::new(config.needs_lease()),
             watchdog: watch::Sender::new(config.watchdog.clone()),
             reloading: Mutex::new(()),
@@ -233,7 +225,7 @@ impl Service {
         }
         self.hooks.configure(config);
         if let Some(told) = watchdog::obituary(&self.options.state_dir) {
-            self.events.append(Timestamp::now(), told);
+            self.note(told);
         }
         let (proxies, reports) = mpsc::channel(PROXY_EVENTS);
         let supervisor = Supervisor::new(proxies);
@@ -253,8 +245,7 @@ impl Service {
         let watchdog = watchdog::keep(self.inbox.clone(), self.watchdog.subscribe());
         let watchdog = tokio::spawn(watchdog);
         let end = self.pump(outbox, supervisor).await;
-        for task in [signals, watchdog, clocks, devices, feed] {
-        for task in [signals, alive, watchdog, clocks, feed] {
+        for task in [signals, alive, watchdog, clocks, devices, feed] {
             task.abort();
         }
         drop(stop_server);
@@ -313,7 +304,7 @@ impl Service {
                 Output::Reset { why, reboots } => {
                     let dir = &self.options.state_dir;
                     if let Some(told) = watchdog::reset(dir, &why, reboots).await {
-                        self.events.append(Timestamp::now(), told);
+                        self.note(told);
                     }
                 }
                 Output::Exit { left: true } => {
@@ -372,18 +363,11 @@ impl Service {
 
     /// Ends so that the next run can go on where this one was; it has to come within the lease.
     fn leave(&self, why: &str) {
-        tracing::info!(why, "to leave every address to the next run");
-        if self.commands.load(Ordering::Relaxed) {
-            tracing::info!(
-                "a proxy is a command, which ends with vipd: nothing can be left behind"
-            );
-            return self.stop(why);
-        }
         if let Some(trouble) = self.would_starve() {
             tracing::warn!("the next run would not feed the watchdog, all is given up: {trouble}");
             return self.stop(why);
         }
-        tracing::info!(why, "leaving every address to the next run");
+        tracing::info!(why, "to leave every address to the next run");
         if self.inbox.try_send(Input::Leave).is_err() {
             tracing::error!("the core thread does not take the order to leave");
         }
@@ -429,15 +413,11 @@ impl Service {
         doubt.map_err(|e| ReloadError::Refused(format!("the state directory: {e}")))?;
         let ballots = self.ballots(&config);
         let fresh = Box::new(Fresh { config, secrets, keys, ballots, text });
-        let leased = fresh.config.needs_lease();
         let config = Arc::clone(&fresh.config);
         let changes = self.ask(|to| Input::Reload(fresh, to)).await?;
-        self.leased.store(leased, Ordering::Relaxed);
+        self.leased.store(config.needs_lease(), Ordering::Relaxed);
         self.hooks.configure(&config);
-        let (leased, guard) = (fresh.config.needs_lease(), fresh.config.watchdog.clone());
-        let changes = self.ask(|to| Input::Reload(fresh, to)).await?;
-        self.leased.store(leased, Ordering::Relaxed);
-        self.watchdog.send_replace(guard);
+        self.watchdog.send_replace(config.watchdog.clone());
 
         if !warnings.is_empty() {
             tracing::warn!("{warnings}");

@@ -305,7 +305,6 @@ impl Rig {
                 | Action::Remember { .. }
                 | Action::Settled(_)
                 | Action::Fence { .. } => continue,
-                | Action::Settled(_) => continue,
                 Action::Kernel(Task::Disconnect { .. }) => {
                     self.ended += 1;
                     continue;

@@ -404,9 +404,8 @@ impl World {
             | Action::Gate { .. }
             | Action::Remember { .. }
             | Action::Settled(_)
-            | Action::Fence { .. } => {}
             | Action::Reset { .. }
-            | Action::Settled(_) => {}
+            | Action::Fence { .. } => {}
             Action::Exit { .. } => {
                 self.hosts[host].node = None;
                 self.hosts[host].stopped = true;

@@ -52,6 +52,7 @@ fn cluster(status: &Status, group: Option<&str>, view: &View) -> Option<String> 
     if group.is_none() && !fences.is_empty() {
         out.push('\n');
         out.push_str(&fences);
+    }
     if let Some(watchdog) = status.watchdog.as_ref().filter(|_| group.is_none()) {
         out.push_str(&self::watchdog(watchdog, view, &clocks));
     }

@@ -3,10 +3,8 @@
 use crate::types::{Instant, Priority};
 
 use super::super::Out;
-use super::super::addresses::Trouble;
 use super::super::event::Action;
 use super::super::lease::Stand;
-use super::super::proxy::State as ProxyState;
 use super::{Group, State, Then};
 
 /// How many advertisement intervals the gate of a plain VRRP router stays open after an advert:
@@ -31,14 +29,6 @@ impl Group {
             gap: self.last_gap,
             stuck: self.is_stuck(),
         }
-    }
-
-    /// Whether this host cannot give up what it must.
-    fn is_stuck(&self) -> bool {
-        let proxy =
-            self.proxy.as_ref().is_some_and(|care| matches!(care.state, ProxyState::Stuck(_)));
-        let trouble = self.addresses.trouble();
-        proxy || trouble.is_some_and(|(_, trouble)| matches!(trouble, Trouble::NotRemoved(_)))
     }
 
     /// The lease is over, or this group gives way.

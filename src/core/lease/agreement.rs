@@ -9,7 +9,6 @@ use crate::types::{Digest, GateId, Instant, VoterIx, Voters};
 
 use super::super::event::Action;
 use super::doubts::Proofs;
-use super::{Elector, Lease, Seat, Setup};
 use super::{Aside, Elector, Lease, Seat, Setup};
 
 /// What a new configuration changes for the lease. Groups are named by their places.

@@ -244,7 +244,7 @@ impl World {
                 return self.broke(format!("F1: two agents work on {whom} at once"));
             }
         }
-        if of.why == Why::Ordered || of.since != Some(now) {
+        if of.why == Some(Why::Ordered) || of.since != Some(now) {
             return;
         }
         self.grid.count.begun += 1;
@@ -273,7 +273,7 @@ impl World {
         let alive = 6 * nanos(config.lease.renew);
         let last = self.hosts[host].sessions[voter].map_or(0, |s| s.heard);
         let clear = self.net.slow.0 == 0 && self.net.twice == 0;
-        if of.why == Why::Lost && clear && self.now < last + alive / 10 * 9 {
+        if of.why == Some(Why::Lost) && clear && self.now < last + alive / 10 * 9 {
             self.broke(format!("F5: {by} fences {whom}, which it hears"));
         }
     }

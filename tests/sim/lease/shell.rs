@@ -100,7 +100,6 @@ impl World {
             Action::Fence { run, node, device, power } => {
                 self.agent(host, run, node, device, power);
             }
-            Action::Reloaded(_)
             Action::Reset { .. }
             | Action::Reloaded(_)
             | Action::Probe { .. }
