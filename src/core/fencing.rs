@@ -168,15 +168,16 @@ impl Node {
         None
     }
 
-    /// Nobody is fenced because this node has only just started: first its peers were heard, or
-    /// had the time to be. Of two, the other one was heard: or both would shoot each other for ever.
+    /// Nobody is fenced because this node has only just started: first it was heard, or had the
+    /// time to be. Of two, the other one was heard: or both would shoot each other for ever.
     fn is_ready_to_fence(&self, now: Instant, node: u16) -> bool {
         let Some(lease) = &self.lease else { return false };
+        let met = lease.has_met(voter(node));
         if lease.is_pair() {
-            return lease.has_met(voter(node));
+            return met;
         }
         let waited = now >= self.started + self.config.fencing.startup_wait;
-        (waited || lease.has_met_all()) && lease.in_reach(now) >= lease.majority()
+        (waited || met) && lease.in_reach(now) >= lease.majority()
     }
 
     /// Whether a node that is not heard keeps this one from a group, or may take one from it; and

@@ -85,11 +85,6 @@ impl Lease {
         if self.is_pair() && self.is_strict(group) { self.proofs.fenced } else { Voters::NONE }
     }
 
-    /// Whether every other node has been heard since the start.
-    pub fn has_met_all(&self) -> bool {
-        self.other_nodes().iter().all(|node| self.met.has(node))
-    }
-
     /// Whether a voter has been heard since the start.
     pub fn has_met(&self, voter: VoterIx) -> bool {
         self.met.has(voter)
