@@ -547,8 +547,8 @@ impl Shell {
         status.dropped.push(("receive-buffer-overflows".to_owned(), full));
         status.dropped.push(("log-lines-lost".to_owned(), log::dropped()));
         if let Some(voters) = &self.voters {
-            let counts = voters.dropped().map(|(why, n)| (format!("voters-{why}"), n));
-            status.dropped.extend(counts);
+            status.dropped.extend(voters.dropped().map(|(why, n)| (format!("voters-{why}"), n)));
+            status.conditions.extend(voters.conditions(now));
         }
         status.gate.clone_from(&self.gate);
         if let Some(since) = self.worker.busy_since().filter(|at| now > *at + BUSY) {

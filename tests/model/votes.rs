@@ -313,7 +313,11 @@ impl Scene {
                     host.voter = Voter::remembering(host.voter.last(), host.voter.epoch());
                 }
             }
-            News::Grant { .. } | News::Deny { .. } | News::Report(_) | News::Move { .. } => {}
+            News::Grant { .. }
+            | News::Deny { .. }
+            | News::Report(_)
+            | News::Move { .. }
+            | News::Part { .. } => {}
         }
     }
 

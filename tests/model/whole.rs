@@ -155,7 +155,8 @@ impl Scene {
             News::Request { .. }
             | News::Grant { .. }
             | News::Release { .. }
-            | News::Move { .. } => false,
+            | News::Move { .. }
+            | News::Part { .. } => false,
         }
     }
 

@@ -15,6 +15,7 @@
 //! 5 report    flags 1 (bit 0: wants, 1: has a priority, 2: has a gap), priority 1, holds 4,
 //!             epoch 8, voter or nobody 1, left 4, gap 4
 //! 6 move      voter 1
+//! 7 part      name 4, value 8
 //! ```
 //!
 //! Times are microseconds in 4 bytes, at most [`MAX_TIME`]. They are rounded up: what is left of
@@ -42,6 +43,7 @@ const DENY: u8 = 3;
 const RELEASE: u8 = 4;
 const REPORT: u8 = 5;
 const MOVE: u8 = 6;
+const PART: u8 = 7;
 
 const HELD: u8 = 1;
 const QUIET: u8 = 2;
@@ -137,6 +139,11 @@ fn put_entry(entry: &Entry, out: &mut Vec<u8>) {
         }
         News::Report(report) => put_report(&report, out),
         News::Move { to } => out.extend([MOVE, to.0]),
+        News::Part { name, value } => {
+            out.push(PART);
+            out.extend(name.to_be_bytes());
+            out.extend(value.to_be_bytes());
+        }
     }
 }
 
@@ -287,6 +294,7 @@ impl Input<'_> {
             }
             REPORT => News::Report(self.report()?),
             MOVE => News::Move { to: self.voter()? },
+            PART => News::Part { name: self.u32()?, value: self.u64()? },
             _ => return Err(Malformed::Kind(kind)),
         };
         Ok(Entry { group, news })
@@ -395,6 +403,7 @@ mod tests {
             }),
             report().prop_map(News::Report),
             voter().prop_map(|to| News::Move { to }),
+            any::<(u32, u64)>().prop_map(|(name, value)| News::Part { name, value }),
         ];
         (any::<u16>(), news).prop_map(|(group, news)| Entry { group, news })
     }
@@ -503,7 +512,7 @@ mod tests {
         let rows = [
             (report, 32, 2, Malformed::Flags(2)),
             (report, HEAD + 2, 0, Malformed::Kind(0)),
-            (report, HEAD + 2, 7, Malformed::Kind(7)),
+            (report, HEAD + 2, 8, Malformed::Kind(8)),
             (report, HEAD + 3, 8, Malformed::Flags(8)),
             (report, HEAD + 4, 100, Malformed::Denied),
             (report, HEAD + 17, 32, Malformed::Voter(32)),
