@@ -72,6 +72,22 @@ impl Config {
         self.encoded().into_iter().map(part).collect()
     }
 
+    /// The parts in short, as voters whose files differ tell them to each other: a mark of the name,
+    /// and one of what it says. For people only; votes agree on the whole [`digest`](Self::digest).
+    pub fn marks(&self) -> Vec<(u32, u64)> {
+        self.parts().iter().map(|(name, digest)| mark(name, *digest)).collect()
+    }
+
+    /// Names the parts that are not among `marks`, those of another file.
+    pub fn parts_unlike(&self, marks: impl Fn(u32) -> Option<u64>) -> Vec<String> {
+        let parts = self.parts().into_iter();
+        let unlike = parts.filter(|(name, digest)| {
+            let (name, value) = mark(name, *digest);
+            marks(name) != Some(value)
+        });
+        unlike.map(|(name, _)| name).collect()
+    }
+
     fn encoded(&self) -> Vec<(String, Bytes)> {
         let mut cluster = Bytes::default();
         cluster.text(&self.cluster);
@@ -122,6 +138,12 @@ impl Config {
         }
         out
     }
+}
+
+fn mark(name: &str, Digest(value): Digest) -> (u32, u64) {
+    let hash = Sha256::digest(name.as_bytes());
+    let name = hash.iter().take(4).fold(0, |all, byte| all << 8 | u32::from(*byte));
+    (name, u64::try_from(value >> 64).unwrap_or_default())
 }
 
 fn terms(lease: &Lease) -> Bytes {

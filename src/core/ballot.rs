@@ -11,6 +11,9 @@ use super::status::{
     Condition, LeaseStatus, Severity, VoteStatus, VoterStatus, VotingStatus, condition,
 };
 
+/// Parts of a file that are named; beyond, how many more differ.
+const SHOWN: usize = 8;
+
 /// The voters of a cluster, as one of them sees it: a node, or a witness.
 #[derive(Clone, Copy, Debug)]
 pub struct Council<'a> {
@@ -159,6 +162,19 @@ impl Council<'_> {
         })
     }
 
+    /// What the file of another voter says otherwise, as far as it told.
+    fn unlike(&self, elector: &Elector) -> String {
+        let theirs = elector.parts();
+        if theirs.is_empty() {
+            return String::new();
+        }
+        let mut parts = self.config.parts_unlike(|name| theirs.get(&name).copied());
+        let hidden = parts.len().saturating_sub(SHOWN);
+        parts.truncate(SHOWN);
+        let more = if hidden > 0 { format!(" and {hidden} more") } else { String::new() };
+        format!(" (in: {}{more})", parts.join(", "))
+    }
+
     /// What keeps this host, or another, from voting or holding. It runs since `started`.
     pub fn conditions(
         &self,
@@ -181,7 +197,7 @@ impl Council<'_> {
                 let text = format!("no word from {name}");
                 add("voter-silent", Severity::Warn, text, elector.heard());
             } else if !elector.runs(digest) {
-                differ.push(name.clone());
+                differ.push(name.clone() + &self.unlike(elector));
                 // Since the second of the two was in force.
                 let since = elector.active_since().map(|at| at.max(lease.digest_since()));
                 differs_since = differs_since.into_iter().chain(since).min();
@@ -196,7 +212,7 @@ impl Council<'_> {
             }
         }
         if !differ.is_empty() {
-            let names = differ.join(", ");
+            let names = differ.join("; ");
             let text = format!("{names}: another configuration; such votes do not count together");
             add("configuration-differs", Severity::Error, text, differs_since);
         }
@@ -234,4 +250,78 @@ impl Council<'_> {
 
 fn micros(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::event::Action;
+    use super::super::lease::Setup;
+    use super::*;
+    use crate::config::{Member, parse};
+    use crate::wire::peer::Message;
+
+    const FILE: &str = "
+        [cluster]\nname = \"lb\"\nsecret = \"/s\"
+        [[node]]\nname = \"hap1\"\naddress = \"192.168.34.132\"
+        [[node]]\nname = \"hap2\"\naddress = \"192.168.34.133\"
+        [[node]]\nname = \"hap3\"\naddress = \"192.168.34.134\"
+        [[group]]\nname = \"postgres\"\nvrid = 85\naddresses = [\"192.168.34.85/24\"]
+        [[group]]\nname = \"stats\"\nvrid = 86\naddresses = [\"192.168.34.86/24\"]
+    ";
+
+    fn lease(now: Instant, config: &Config, me: usize) -> Lease {
+        let mut lease = Lease::new(
+            now,
+            &Setup {
+                me: config.voter_ix(Member::Node(me)),
+                voters: 3,
+                terms: config.lease,
+                digest: config.digest(),
+                gate: None,
+                quiet: None,
+                confirmed: None,
+            },
+        );
+        lease.set_marks(config.marks());
+        lease
+    }
+
+    /// What each tells the other with its beat.
+    fn talk(now: Instant, all: &mut [Lease; 2]) {
+        for (from, to) in [(0, 1), (1, 0)] {
+            let mut out = Vec::new();
+            all[from].tick(now, &mut out);
+            let told = out.into_iter().filter_map(|action| match action {
+                Action::Tell { to: voter, entry } if voter == all[to].me() => Some(entry),
+                _ => None,
+            });
+            let message = Message { entries: told.collect(), head: all[from].head(now) };
+            let from = all[from].me();
+            all[to].hear(now, from, &message, &mut Vec::new());
+        }
+    }
+
+    #[test]
+    fn what_two_files_do_not_have_alike_is_named_on_both_hosts() {
+        let other = FILE.replace("34.85/24", "34.95/24");
+        let [a, b] = [FILE, &other].map(|text| parse(text).unwrap().0);
+        let start = Instant::from_nanos(1_000_000_000);
+        let mut all = [lease(start, &a, 0), lease(start, &b, 1)];
+        let beat = Duration::from_secs(1);
+        let mut now = start + beat;
+        for _ in 0..3 {
+            talk(now, &mut all);
+            now = now + beat / 10;
+        }
+        for (lease, config, name) in [(&all[0], &a, "hap2"), (&all[1], &b, "hap1")] {
+            let council = Council { config, lease };
+            let found = council.conditions(now, start, &Ok(()));
+            let differs = found.iter().find(|c| c.name == "configuration-differs").unwrap();
+            let expected = format!("{name} (in: group postgres): another configuration");
+            assert!(differs.text.starts_with(&expected), "{}", differs.text);
+            assert_eq!(differs.since, start + beat, "when the other was first heard");
+        }
+    }
 }

@@ -49,6 +49,7 @@ impl Node {
                 lease.add(place, vote, open);
             }
         }
+        lease.set_marks(self.config.marks());
         self.lease = Some(lease);
         self.tell_of_watchdog();
         self.with_lease(out, |lease, out| lease.begin(now, out));
@@ -432,7 +433,11 @@ impl Node {
             }
             (Some(_), true) => {
                 let change = Transition::new(was, &self.config);
-                self.with_lease(out, |lease, out| lease.switch(now, &setup, &change, out));
+                let marks = self.config.marks();
+                self.with_lease(out, |lease, out| {
+                    lease.switch(now, &setup, &change, out);
+                    lease.set_marks(marks);
+                });
             }
             (None, true) => {
                 let gate = self.gate_id;

@@ -2,12 +2,14 @@
 //! sealed, over every path.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
 use crate::config::{Config, Member};
 use crate::core::event::Event;
 use crate::core::lease::Vote;
+use crate::core::status::{Condition, Severity, condition};
 use crate::io::ballots::Ballots;
 use crate::io::clock;
 use crate::io::peer::{PeerSocket, Received};
@@ -26,7 +28,29 @@ pub(super) struct Voters {
     dropped: [u64; Dropped::ALL.len()],
     sealed: Vec<u8>,
     answers: Vec<Datagram>,
+    /// The others, by their places.
+    known: Vec<Known>,
 }
+
+/// A voter, by what its address sends.
+#[derive(Debug)]
+struct Known {
+    name: String,
+    addresses: Vec<IpAddr>,
+    refused: Option<Refused>,
+}
+
+/// What came from a voter's address cannot be opened: since when, when last, and why.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    since: Instant,
+    last: Instant,
+    why: Dropped,
+}
+
+/// After so long without a datagram that cannot be opened there is nothing to tell, and after so
+/// long without one that can the voter is not just changing its keys.
+const REFUSED: Duration = Duration::from_secs(3);
 
 /// What is to be told to one voter.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +84,14 @@ impl Voters {
             dropped: [0; Dropped::ALL.len()],
             sealed: Vec::new(),
             answers: Vec::new(),
+            known: config
+                .voters()
+                .map(|v| Known {
+                    name: v.name.to_owned(),
+                    addresses: v.addresses().collect(),
+                    refused: None,
+                })
+                .collect(),
         })
     }
 
@@ -131,9 +163,9 @@ impl Voters {
         (buffers, budget): (&mut Buffers, usize),
         each: &mut dyn FnMut(Instant, Event<'static>),
     ) -> usize {
-        let Self { channel, socket, dropped, answers, .. } = self;
+        let Self { channel, socket, dropped, answers, known, .. } = self;
         let taken = socket.receive(path, buffers, budget, &mut |received| {
-            let Received { path, bytes, .. } = received;
+            let Received { path, bytes, from } = received;
             let now = clock::now();
             match channel.open(now, path, bytes, answers) {
                 Ok(Opened::Data { from, message }) => each(now, Event::Peer(from, message)),
@@ -143,6 +175,7 @@ impl Voters {
                 Err(why) => {
                     let ix = Dropped::ALL.iter().position(|d| *d == why).unwrap_or(0);
                     dropped[ix] += 1;
+                    refuse(known, now, from, why);
                 }
             }
         });
@@ -168,6 +201,26 @@ impl Voters {
         }
     }
 
+    /// Voters that send what cannot be opened, and nothing that can: they would look silent.
+    pub(super) fn conditions(&self, now: Instant) -> Vec<Condition> {
+        let refused = (0..).map(VoterIx).zip(&self.known).filter_map(|(voter, known)| {
+            let refused = known.refused.filter(|r| now <= r.last + REFUSED)?;
+            let heard = (0..known.addresses.len()).filter_map(|p| self.channel.heard(voter, p));
+            heard.max().is_none_or(|at| now > at + REFUSED).then_some((known, refused))
+        });
+        refused
+            .map(|(known, Refused { since, why, .. })| {
+                let text = format!(
+                    "what comes from {} cannot be opened ({}): its key, its list of voters or its \
+                 cluster's name is not ours, or somebody forges it",
+                    known.name,
+                    why.name()
+                );
+                condition("voter-refused", Severity::Error, text, since)
+            })
+            .collect()
+    }
+
     /// What was dropped, by reason.
     pub(super) fn dropped(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let counters = self.socket.counters();
@@ -175,6 +228,31 @@ impl Voters {
         let full = [("buffer-overflows", counters.overflow)];
         let sealed = Dropped::ALL.iter().zip(self.dropped).map(|(why, n)| (why.name(), n));
         sealed.chain(socket).chain(full)
+    }
+}
+
+/// Notes that what came from a voter's address cannot be opened, where that says that its file or
+/// its key is another.
+fn refuse(known: &mut [Known], now: Instant, from: IpAddr, why: Dropped) {
+    let telling = match why {
+        Dropped::OtherCluster
+        | Dropped::NotForUs
+        | Dropped::NotAVoter
+        | Dropped::UnknownKey
+        | Dropped::BadTag => true,
+        Dropped::NotOurs
+        | Dropped::NoSession
+        | Dropped::Duplicate
+        | Dropped::Replay
+        | Dropped::Limited
+        | Dropped::Twin
+        | Dropped::Malformed => false,
+    };
+    let voter = known.iter_mut().find(|k| k.addresses.contains(&from)).filter(|_| telling);
+    if let Some(voter) = voter {
+        let before = voter.refused.filter(|r| now <= r.last + REFUSED);
+        let since = before.map_or(now, |r| r.since);
+        voter.refused = Some(Refused { since, last: now, why });
     }
 }
 

@@ -318,6 +318,7 @@ impl Scene {
             | News::Report(_)
             | News::Move { .. }
             | News::Fenced { .. } => {}
+            | News::Part { .. } => {}
         }
     }
 

@@ -157,6 +157,7 @@ impl Scene {
             | News::Release { .. }
             | News::Move { .. }
             | News::Fenced { .. } => false,
+            | News::Part { .. } => false,
         }
     }
 

@@ -22,11 +22,15 @@ pub struct Elector {
     drift: Drift,
     twin: Option<Instant>,
     active_since: Aside<Option<Instant>>,
+    parts: Aside<BTreeMap<u32, u64>>,
 }
+
+/// Parts of a file that are told and remembered: a few more than there can be groups.
+pub(super) const PARTS: usize = 300;
 
 /// What is for people only: two states that differ in nothing else are the same, as nothing is
 /// decided by it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Aside<T>(pub(super) T);
 
 impl<T> PartialEq for Aside<T> {
@@ -77,6 +81,7 @@ impl Elector {
         self.drift.sample(now, head.clock);
         if self.head.is_none_or(|was| was.active != head.active) {
             self.active_since = Aside(Some(now));
+            self.parts.0.clear();
         }
         if self.head.is_some_and(|was| was.active != head.active) {
             // Its reports were about the groups of another file.
@@ -143,6 +148,18 @@ impl Elector {
         if let Some((_, report)) = self.reports.get_mut(&group) {
             report.holds = Duration::ZERO;
         }
+    }
+
+    /// It said what its file says of one part.
+    pub fn part(&mut self, name: u32, value: u64) {
+        if self.parts.0.len() < PARTS || self.parts.0.contains_key(&name) {
+            self.parts.0.insert(name, value);
+        }
+    }
+
+    /// What its file says, by part, as far as it told.
+    pub fn parts(&self) -> &BTreeMap<u32, u64> {
+        &self.parts.0
     }
 
     /// Since when it is known to run with the configuration that it last named.

@@ -150,6 +150,8 @@ pub struct Lease {
     /// Voters that have been heard since the start.
     met: Voters,
     proofs: Proofs,
+    /// What the file says, by part: for whoever has another.
+    marks: Aside<Vec<(u32, u64)>>,
 }
 
 impl Lease {
@@ -178,6 +180,7 @@ impl Lease {
             fences: setup.fences.clone(),
             met: Voters::NONE.with(setup.me),
             proofs: Proofs::default(),
+            marks: Aside::default(),
         }
     }
 
@@ -442,11 +445,67 @@ impl Lease {
                 }
                 News::Grant { .. } | News::Deny { .. } | News::Report(_) => {}
             }
+            self.hear_of(now, from, (same, fresh), (*group, news), out);
             if self.seats.get(group).is_some_and(|seat| seat.won) {
                 changed.add(*group);
             }
         }
         changed
+    }
+
+    /// One piece of news; `same` is whether it is about the file in force here, `fresh` whether
+    /// nothing later was heard before.
+    fn hear_of(
+        &mut self,
+        now: Instant,
+        from: VoterIx,
+        (same, fresh): (bool, bool),
+        (group, news): (u16, &News),
+        out: &mut Vec<Action>,
+    ) {
+        match news {
+            News::Request { gate, round, epoch } if same => {
+                let ask = Ask { from, gate: *gate, round: *round, epoch: *epoch };
+                self.requested(now, group, &ask, out);
+            }
+            News::Request { gate, round, .. } => {
+                let news = News::Deny { gate: *gate, round: *round, why: Denial::Config };
+                out.push(Action::Tell { to: from, entry: Entry { group, news } });
+            }
+            News::Part { name, value } if fresh => {
+                self.electors[from.index()].part(*name, *value);
+            }
+            _ if !same => {}
+            News::Grant { gate, round } if Some(*gate) == self.gate => {
+                self.granted(now, group, from, *round, out);
+            }
+            News::Deny { gate, round, why } if Some(*gate) == self.gate => {
+                self.denied(now, group, from, *round, *why, out);
+            }
+            News::Release { gate, round, successor } => {
+                self.electors[from.index()].gave_up(group);
+                let Some(seat) = self.seats.get_mut(&group) else { return };
+                if seat.voter.release(now, from, *gate, *round, *successor) {
+                    out.push(remember(group, &seat.voter));
+                }
+                if *successor == Some(self.me) {
+                    seat.succeed(now);
+                }
+                seat.freed(now);
+            }
+            News::Report(report) if fresh => {
+                self.electors[from.index()].report(now, group, *report);
+                if let Some(seat) = self.seats.get_mut(&group)
+                    && !seat.holder.is_open()
+                {
+                    seat.highest = seat.highest.max(report.epoch);
+                }
+            }
+            News::Move { to } => {
+                self.order(now, group, *to);
+            }
+            News::Grant { .. } | News::Deny { .. } | News::Report(_) | News::Part { .. } => {}
+        }
     }
 
     /// An operator wants `to` to have the group. Says whether this node holds it and can comply.

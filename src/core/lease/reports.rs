@@ -9,6 +9,7 @@ use crate::wire::peer::{Entry, News, Report};
 
 use super::super::event::Action;
 use super::Lease;
+use super::electorate::{Aside, PARTS};
 
 /// Which groups a message changed something about that this node decides upon: those at the
 /// places from the first to the last.
@@ -45,7 +46,7 @@ impl Lease {
     /// vote opened the gate shows afterwards.
     pub(super) fn is_news(&self, now: Instant, group: u16, from: VoterIx, news: &News) -> bool {
         match news {
-            News::Request { .. } | News::Grant { .. } => false,
+            News::Request { .. } | News::Grant { .. } | News::Part { .. } => false,
             News::Report(report) => {
                 let known = self.electors.get(from.index());
                 let known = known.and_then(|e| e.on(now, group, self.alive()));
@@ -97,8 +98,29 @@ impl Lease {
         self.report_each(now, &all, out);
     }
 
+    /// What the file in force says, by part: [`crate::config::Config::marks`].
+    pub fn set_marks(&mut self, mut marks: Vec<(u32, u64)>) {
+        marks.truncate(PARTS);
+        self.marks = Aside(marks);
+    }
+
+    /// Tells one that has another file what this one says, so that both can name what differs.
+    fn tell_parts(&self, now: Instant, to: VoterIx, out: &mut Vec<Action>) {
+        let other = self.electors.get(to.index()).is_some_and(|e| {
+            e.is_alive(now, self.alive()) && e.head().is_some_and(|h| h.active != self.digest)
+        });
+        let marks = self.marks.0.iter().filter(|_| other);
+        out.extend(marks.map(|(name, value)| {
+            let news = News::Part { name: *name, value: *value };
+            Action::Tell { to, entry: Entry { group: 0, news } }
+        }));
+    }
+
     fn report_each(&mut self, now: Instant, to: &[VoterIx], out: &mut Vec<Action>) {
         out.extend(to.iter().map(|to| Action::Beat { to: *to }));
+        for to in to {
+            self.tell_parts(now, *to, out);
+        }
         let groups: Vec<_> = self.seats.keys().copied().collect();
         for group in groups {
             let Some(report) = self.report(now, group) else { continue };

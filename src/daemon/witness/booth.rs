@@ -86,6 +86,7 @@ impl Booth {
             let vote = votes.map(|v| v.get(&group.name).copied().unwrap_or_default());
             lease.add(place, vote, None);
         }
+        lease.set_marks(config.marks());
         let voters = Voters::open(&config, Member::Witness(me), keys.clone(), run)?;
         let mut booth = Self {
             config,
@@ -280,6 +281,7 @@ impl Booth {
         } else {
             let change = Transition::new(&self.config, &config);
             self.lease.switch(now, &setup, &change, &mut self.actions);
+            self.lease.set_marks(config.marks());
         }
         let was = std::mem::replace(&mut self.config, config);
         self.me = me;
@@ -318,7 +320,11 @@ impl Booth {
             started: self.started,
             peers: Vec::new(),
             groups: leased(&self.config).map(|(place, _)| self.group(now, place)).collect(),
-            conditions: council.conditions(now, self.started, &self.clock),
+            conditions: council
+                .conditions(now, self.started, &self.clock)
+                .into_iter()
+                .chain(self.voters.iter().flat_map(|v| v.conditions(now)))
+                .collect(),
             voting: Some(council.voting(now)),
             fencing: Vec::new(),
             gate: None,

@@ -19,6 +19,7 @@
 //!             with a doubt: of 4, mark 16
 //! 6 move      voter 1
 //! 7 fenced    voter 1, mark 16
+//! 7 part      name 4, value 8
 //! ```
 //!
 //! Times are microseconds in 4 bytes, at most [`MAX_TIME`]. They are rounded up: what is left of
@@ -47,6 +48,7 @@ const RELEASE: u8 = 4;
 const REPORT: u8 = 5;
 const MOVE: u8 = 6;
 const FENCED: u8 = 7;
+const PART: u8 = 7;
 
 const HELD: u8 = 1;
 const QUIET: u8 = 2;
@@ -156,6 +158,10 @@ fn put_entry(entry: &Entry, out: &mut Vec<u8>) {
         News::Fenced { node, mark } => {
             out.extend([FENCED, node.0]);
             out.extend(mark.0.to_be_bytes());
+        News::Part { name, value } => {
+            out.push(PART);
+            out.extend(name.to_be_bytes());
+            out.extend(value.to_be_bytes());
         }
     }
 }
@@ -335,6 +341,7 @@ impl Input<'_> {
             REPORT => News::Report(self.report()?),
             MOVE => News::Move { to: self.voter()? },
             FENCED => News::Fenced { node: self.voter()?, mark: GateId(self.u128()?) },
+            PART => News::Part { name: self.u32()?, value: self.u64()? },
             _ => return Err(Malformed::Kind(kind)),
         };
         Ok(Entry { group, news })
@@ -462,6 +469,7 @@ mod tests {
             voter().prop_map(|to| News::Move { to }),
             (voter(), any::<u128>())
                 .prop_map(|(node, mark)| News::Fenced { node, mark: GateId(mark) }),
+            any::<(u32, u64)>().prop_map(|(name, value)| News::Part { name, value }),
         ];
         (any::<u16>(), news).prop_map(|(group, news)| Entry { group, news })
     }
@@ -584,6 +592,7 @@ mod tests {
             (report, HEAD + 2, 0, Malformed::Kind(0)),
             (report, HEAD + 2, 8, Malformed::Kind(8)),
             (report, HEAD + 3, 64, Malformed::Flags(64)),
+            (report, HEAD + 3, 8, Malformed::Flags(8)),
             (report, HEAD + 4, 100, Malformed::Denied),
             (report, HEAD + 17, 32, Malformed::Voter(32)),
             (report, HEAD + 21, 1, Malformed::Denied),

@@ -113,6 +113,12 @@ pub enum News {
         node: VoterIx,
         /// Of the doubt that this ends.
         mark: GateId,
+    /// What my file says of one part, to one whose file is another; about no group.
+    Part {
+        /// Which part: a mark of its name.
+        name: u32,
+        /// A mark of what it says.
+        value: u64,
     },
     /// Please hand the group over to this node, an operator says.
     Move {
