@@ -374,9 +374,9 @@ impl Service {
         let fresh = Box::new(Fresh { config, secrets, keys, ballots, text });
         let leased = fresh.config.needs_lease();
         let config = Arc::clone(&fresh.config);
-        let changes = self.ask(|to| Input::Reload(fresh, to)).await?;
+        let mut changes = self.ask(|to| Input::Reload(fresh, to)).await?;
         self.leased.store(leased, Ordering::Relaxed);
-        self.hooks.configure(&config);
+        changes.extend(self.hooks.configure(&config));
 
         if !warnings.is_empty() {
             tracing::warn!("{warnings}");
