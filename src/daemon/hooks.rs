@@ -31,6 +31,8 @@ const WAITING: usize = 32;
 const AT_ONCE: usize = 8;
 /// How long the last calls may take when vipd ends; its unit allows more than that.
 const LAST_CALLS: Duration = Duration::from_secs(10);
+/// What stands for an occasion where a script was only looked at.
+const LOOKED: &str = "start";
 /// The largest file with a token, in bytes.
 const TOKEN_FILE: u64 = 4096;
 
@@ -87,13 +89,14 @@ impl Hooks {
         }))
     }
 
-    /// The hooks of `config` from now on. Each script is looked at, so that what is wrong with one
-    /// is known before it is needed.
-    pub(super) fn configure(&self, config: &Config) {
+    /// The hooks of `config` from now on; says what changed. Each script is looked at, so that what
+    /// is wrong with one is known before it is needed.
+    pub(super) fn configure(&self, config: &Config) -> Vec<String> {
         let mut all = self.0.lock();
         all.me = config.nodes.iter().position(|n| n.name == self.0.node).unwrap_or(0);
         let me = all.me;
         all.book.configure(config, me);
+        let changes = changes(&all.hooks, &config.hooks);
         all.hooks = config.hooks.iter().cloned().collect();
         let mut before = std::mem::take(&mut all.tallies);
         for hook in &config.hooks {
@@ -101,17 +104,9 @@ impl Hooks {
             tally.status.name.clone_from(&hook.name);
             hook.what.target().clone_into(&mut tally.status.target);
             all.tallies.insert(hook.name.clone(), tally);
-            if let HookKind::Run { argv, user } = &hook.what {
-                let (shared, hook) = (Arc::clone(&self.0), hook.clone());
-                let (path, user) = (argv.first().cloned().unwrap_or_default(), user.clone());
-                tokio::spawn(async move {
-                    let look = move || hook::examine(Path::new(&path), user.as_deref());
-                    if let Ok(Err(why)) = tokio::task::spawn_blocking(look).await {
-                        shared.record(&hook, None, Duration::ZERO, failure(why));
-                    }
-                });
-            }
+            tokio::spawn(Arc::clone(&self.0).look(hook.clone()));
         }
+        changes
     }
 
     /// Something happened. Never waits.
@@ -229,6 +224,29 @@ impl Shared {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Looks whether a script may be called.
+    async fn look(self: Arc<Self>, hook: Hook) {
+        let HookKind::Run { argv, user } = &hook.what else { return };
+        let (path, user) = (argv.first().cloned().unwrap_or_default(), user.clone());
+        let look = move || hook::examine(Path::new(&path), user.as_deref());
+        match tokio::task::spawn_blocking(look).await {
+            Ok(Err(why)) => {
+                self.record(&hook, None, Duration::ZERO, failure(why));
+            }
+            Ok(Ok(_)) => {
+                let mut all = self.lock();
+                let looked = |tally: &&mut Tally| {
+                    tally.status.last.as_ref().is_some_and(|last| last.kind == LOOKED)
+                };
+                if let Some(tally) = all.tallies.get_mut(&hook.name).filter(looked) {
+                    // What was wrong with it is mended.
+                    (tally.failing, tally.status.last) = (None, None);
+                }
+            }
+            Err(error) => tracing::error!(%error, "a hook was not looked at"),
+        }
+    }
+
     /// Works off one lane until it is empty.
     async fn work(self: Arc<Self>, key: Option<String>) {
         loop {
@@ -311,7 +329,7 @@ impl Shared {
         let Outcome { result, output } = outcome;
         let last = HookCall {
             at: clock::now(),
-            kind: occasion.map_or("start", Occasion::kind).to_owned(),
+            kind: occasion.map_or(LOOKED, Occasion::kind).to_owned(),
             group: occasion.and_then(|o| o.note.group.clone()),
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             failed: result.err(),
@@ -345,6 +363,18 @@ impl Shared {
         let note = Note { at, severity, group, kind, text, about: None };
         self.events.append(Timestamp::now(), note);
     }
+}
+
+/// What became of the hooks, a line for each.
+fn changes(old: &[Hook], new: &[Hook]) -> Vec<String> {
+    let named = |all: &[Hook], name: &str| all.iter().find(|h| h.name == name).cloned();
+    let kept = new.iter().filter_map(|hook| match named(old, &hook.name) {
+        None => Some(format!("+ hook {}", hook.name)),
+        Some(was) if was != *hook => Some(format!("hook {}: changed", hook.name)),
+        Some(_) => None,
+    });
+    let gone = old.iter().filter(|hook| named(new, &hook.name).is_none());
+    kept.chain(gone.map(|hook| format!("- hook {}", hook.name))).collect()
 }
 
 fn failure(why: String) -> Outcome {

@@ -31,7 +31,7 @@ impl Rig {
         rig
     }
 
-    fn configure(&self, rows: &[&str]) {
+    fn configure(&self, rows: &[&str]) -> Vec<String> {
         let nodes = [1, 2]
             .map(|n| format!("[[node]]\nname = \"hap{n}\"\naddress = \"192.168.34.13{n}\"\n"));
         let groups = [("a", 85), ("b", 86)].map(|(name, n)| {
@@ -45,7 +45,7 @@ impl Rig {
         let hooks: String = rows.iter().enumerate().map(hook).collect();
         let all = [nodes.concat(), groups.concat(), hooks].concat();
         let text = format!("[cluster]\nname = \"lb\"\n{all}");
-        self.hooks.configure(&config_of(&text));
+        self.hooks.configure(&config_of(&text))
     }
 
     fn tell(&self, group: &str, kind: &str) {
@@ -120,6 +120,8 @@ async fn what_does_not_fit_is_counted_and_the_newest_stays() {
     rig.idle().await;
     let log = rig.log();
     assert_eq!(log.len(), WAITING);
+    // What is left is what came last, as it came.
+    assert_eq!(log.first().map(String::as_str), Some("h0 a active"));
     assert_eq!(log.last().map(String::as_str), Some("h0 a backup"));
     assert_eq!(rig.hooks.status().1, []);
     assert_eq!(rig.kinds(), ["hook-behind"]);
@@ -174,4 +176,30 @@ async fn what_is_not_to_be_trusted_is_known_at_the_start() {
     rig.tell("a", "active");
     rig.idle().await;
     assert_eq!(rig.log(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_reload_says_what_became_of_the_hooks() {
+    let rig = Rig::new("reload", WRITE, &["", ""]);
+    assert_eq!(rig.configure(&["", ""]), Vec::<String>::new());
+    let changes = rig.configure(&["timeout = \"1s\""]);
+    assert_eq!(changes, ["hook h0: changed", "- hook h1"]);
+    assert_eq!(rig.configure(&["timeout = \"1s\"", ""]), ["+ hook h1"]);
+}
+
+#[tokio::test]
+async fn a_mended_script_is_seen_at_the_reload() {
+    let rig = Rig::new("mended", WRITE, &[]);
+    let notify = rig.dir.join("notify");
+    for (mode, wrong) in [(0o777, true), (0o755, false)] {
+        fs::set_permissions(&notify, fs::Permissions::from_mode(mode)).unwrap();
+        rig.configure(&[""]);
+        for _ in 0..200 {
+            if rig.hooks.status().1.is_empty() != wrong {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(rig.hooks.status().1.is_empty(), !wrong, "{mode:o}");
+    }
 }

@@ -418,6 +418,9 @@ impl Service {
         self.leased.store(config.needs_lease(), Ordering::Relaxed);
         self.hooks.configure(&config);
         self.watchdog.send_replace(config.watchdog.clone());
+        let mut changes = self.ask(|to| Input::Reload(fresh, to)).await?;
+        self.leased.store(leased, Ordering::Relaxed);
+        changes.extend(self.hooks.configure(&config));
 
         if !warnings.is_empty() {
             tracing::warn!("{warnings}");
