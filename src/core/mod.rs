@@ -419,12 +419,14 @@ impl Node {
             touched = EVERY_GROUP;
         }
         self.follow_leases(now, &touched, out);
+        if self.fence_itself(now, &touched, out) {
+            touched = EVERY_GROUP;
+        }
         self.lease_due = self.lease.as_ref().and_then(|lease| lease.deadline(now));
         self.ask_for_gaps(now, out);
         self.reconcile(now, touched.clone(), out);
         self.announce(now, touched.clone(), out);
         self.ask_peers(now, out);
-        self.fence_itself(now, &touched, out);
         for (_, group) in self.groups.range_mut(touched) {
             group.due = group.deadline();
         }
