@@ -21,9 +21,9 @@ pub use qmp::Event;
 use qmp::Qmp;
 
 /// How long it may take to boot: four seconds on an idle machine.
-const BOOT: Duration = Duration::from_mins(1);
-/// How long a command in it may take.
-const COMMAND: Duration = Duration::from_secs(20);
+const BOOT: Duration = Duration::from_mins(2);
+/// How long a command in it may take: a tenth of a second on an idle machine.
+const COMMAND: Duration = Duration::from_mins(1);
 
 /// The machine. It is killed when this is dropped.
 #[derive(Debug)]
@@ -65,7 +65,6 @@ impl Machine {
         let mut guard = Guard(Some(process), dir.clone());
         let line = connect(&dir.join("line"), &mut guard)?;
         let qmp = Qmp::open(connect(&dir.join("qmp"), &mut guard)?)?;
-        line.set_read_timeout(Some(BOOT)).map_err(Error::io("set a limit"))?;
         let process = guard.0.take().ok_or_else(|| guard.died())?;
         let mut machine = Self { process, dir, qmp, line: BufReader::new(line) };
         machine.booted()?;
@@ -74,6 +73,7 @@ impl Machine {
 
     /// Waits until it is up, for the first time or again.
     pub fn booted(&mut self) -> Result {
+        self.limit(BOOT)?;
         self.until("READY").map(drop).map_err(|error| {
             let console = std::fs::read(self.dir.join("console")).unwrap_or_default();
             let console = String::from_utf8_lossy(&console);
@@ -96,8 +96,11 @@ impl Machine {
     /// The same; how it ended, and what it printed.
     pub fn try_run(&mut self, command: &str) -> Result<(String, String)> {
         self.send(command)?;
-        let (status, output) = self.until("::")?;
-        Ok((status, output))
+        self.limit(COMMAND)?;
+        self.until("::").map_err(|error| Error::Answer {
+            what: format!("`{command}` in the machine"),
+            text: error.to_string(),
+        })
     }
 
     /// Has it run a line of shell that it does not come back from.
@@ -142,10 +145,8 @@ impl Machine {
         self.qmp.wait_for(name, within)
     }
 
-    /// How long a command in it may take.
-    pub fn limit_commands(&self) -> Result {
-        let limit = self.line.get_ref().set_read_timeout(Some(COMMAND));
-        limit.map_err(Error::io("set a limit"))
+    fn limit(&self, limit: Duration) -> Result {
+        self.line.get_ref().set_read_timeout(Some(limit)).map_err(Error::io("set a limit"))
     }
 }
 

@@ -133,6 +133,39 @@ fn the_unit_is_valid_and_little_exposed() {
 }
 
 #[test]
+fn the_drop_in_for_a_watchdog_is_valid_and_opens_little_more() {
+    let host = packaged();
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd");
+    let drop_in = "/etc/systemd/system/vipd.service.d/watchdog.conf";
+    host.sh("mkdir -p /etc/systemd/system/vipd.service.d");
+    host.copy_in(&sources.join("vipd-watchdog.conf"), drop_in, 0o644)
+        .unwrap_or_else(|e| panic!("{e}"));
+    for program in ["vipd", "vipctl"] {
+        host.copy_in(&built(program), &format!("/usr/bin/{program}"), 0o755)
+            .unwrap_or_else(|e| panic!("{e}; build {program} first"));
+    }
+    host.sh("systemctl daemon-reload");
+    let said = host.sh("systemd-analyze verify --man=no /usr/lib/systemd/system/vipd.service 2>&1");
+    assert_eq!(said, "");
+    host.sh("systemd-analyze security --no-pager --threshold=35 vipd.service");
+    let show = |what: &str| host.sh(&format!("systemctl show -P {what} vipd.service"));
+    assert!(show("AmbientCapabilities").contains("cap_sys_boot"));
+    assert!(show("AmbientCapabilities").contains("cap_net_admin"), "beside those of the unit");
+    assert!(show("SystemCallFilter").split(' ').any(|call| call == "reboot"));
+    assert_eq!((show("PrivateDevices"), show("DevicePolicy")), ("no".into(), "closed".into()));
+
+    // A host without the device: vipd says so and goes on.
+    host.sh("ip link add eth0 type veth peer name far; ip link set far up; ip link set eth0 up");
+    host.sh("ip address add 192.0.2.1/24 dev eth0");
+    let watchdog = "[watchdog]\ndevice = \"/dev/watchdog0\"\n";
+    configure(&host, &config(&format!("\"{VIP}/24\""), watchdog));
+    host.sh("systemctl start vipd.service");
+    comes(&host, "vipctl status | grep -q watchdog-missing");
+    comes(&host, &format!("ip -o address | grep -q ' {VIP}/'"));
+    host.sh("systemctl stop vipd.service");
+}
+
+#[test]
 fn the_service_is_not_root_and_leaves_nothing_behind() {
     let host = serving(&format!("\"{VIP}/24\""), "");
     assert_eq!(host.sh("systemctl is-active vipd.service"), "active");

@@ -150,21 +150,22 @@ impl Node {
         }
     }
 
-    /// Has this host reset if it cannot give up what it must.
+    /// Has this host reset if it cannot give up what it must; says whether that was decided now.
     pub(super) fn fence_itself(
         &mut self,
         now: Instant,
         touched: &RangeInclusive<u16>,
         out: &mut Vec<Action>,
-    ) {
+    ) -> bool {
         if self.fence.armed().is_none() || self.fence.is_condemned() {
-            return;
+            return false;
         }
         let groups = self.groups.range(super::within(touched)).map(|(_, g)| g);
         let stuck = groups.filter(|g| g.is_stuck()).find(|g| self.remains(now, g).condemn());
         if let Some(why) = stuck.map(|group| self.epitaph(now, group)) {
             self.condemn(now, why, out);
         }
+        self.fence.is_condemned()
     }
 
     /// Has this host reset, as a stop did not end in time.

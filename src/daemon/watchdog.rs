@@ -29,11 +29,23 @@ const LOGGED: Duration = Duration::from_millis(50);
 /// What the core thread is handed.
 pub(super) enum Arming {
     /// One to be fed from now on.
-    Armed(Device, WatchdogStatus),
+    Armed(Fresh, WatchdogStatus),
     /// There is none, and why.
     Failed(Box<str>),
     /// The one that is fed is not wanted any more.
     Disarm,
+}
+
+/// A device on its way to the core thread. One that does not arrive, as the daemon ends, is disarmed:
+/// nobody would feed it.
+#[derive(Debug)]
+pub(super) struct Fresh(Option<Device>);
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        // Nobody is left to be told.
+        let _ = self.0.take().map(Device::disarm);
+    }
 }
 
 /// The watchdog as the core thread holds it.
@@ -98,9 +110,9 @@ impl Shell {
             return;
         }
         let told = match arming {
-            Arming::Armed(device, status) => {
+            Arming::Armed(mut fresh, status) => {
                 let every = Duration::from_micros(status.timeout_us) / MEALS;
-                let (device, reboots) = (Some(device), status.reboots);
+                let (device, reboots) = (fresh.0.take(), status.reboots);
                 self.feeding = Feeding { device, due: now, every, reboots, ..Feeding::default() };
                 Watchdog::Armed(status)
             }
@@ -150,8 +162,11 @@ pub(super) async fn keep(
 
 async fn arm(wanted: config::Watchdog) -> Arming {
     let opened = tokio::task::spawn_blocking(move || {
-        Device::arm(&wanted.device, wanted.timeout)
-            .map(|(d, s)| (d, WatchdogStatus { reboots: wanted.reboot, ..s }))
+        let (device, status) = Device::arm(&wanted.device, wanted.timeout)?;
+        Ok::<_, watchdog::Refused>((
+            Fresh(Some(device)),
+            WatchdogStatus { reboots: wanted.reboot, ..status },
+        ))
     });
     match opened.await {
         Ok(Ok((device, status))) => Arming::Armed(device, status),

@@ -83,6 +83,35 @@ fn an_address_that_stays_while_another_holds_costs_the_host() {
 }
 
 #[test]
+fn what_can_be_handed_over_is() {
+    let other = "192.0.2.101";
+    let lines = format!("addresses = [\"{other}/24\"]\n");
+    let mut rig = Rig::of(parse(&(file("") + &group("other", 8, &lines))));
+    rig.until_active();
+    rig.wait(SECOND);
+    rig.step(armed(true));
+    let other = other.parse().unwrap();
+    assert!(rig.addresses.contains(&other));
+    rig.hold = true;
+    let mut all = Vec::new();
+    while reset(&all).is_none() {
+        rig.hear(&Packet::v3(HIGHER, 200));
+        // Only the first group's address cannot be removed.
+        for task in std::mem::take(&mut rig.held) {
+            let stays = matches!(&task, Task::DelAddress { spec, .. } if spec.ip != other);
+            rig.answer(task, if stays { Err(Failure::Errno(16)) } else { Ok(()) });
+        }
+        rig.wait(ms(50));
+        all.append(&mut rig.take());
+    }
+    assert!(all.contains(&Did::Del(other)), "asked for in the same step");
+    rig.release();
+    assert!(!rig.addresses.contains(&other));
+    let released = |d: &Did| matches!(d, Did::Advert { priority: 0, .. });
+    assert!(rig.take().iter().any(released), "and the others are told");
+}
+
+#[test]
 fn an_address_that_is_in_nobodys_way_does_not() {
     // Nobody else holds.
     let mut rig = holder("");
