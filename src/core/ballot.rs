@@ -260,6 +260,7 @@ mod tests {
     use super::super::lease::Setup;
     use super::*;
     use crate::config::{Member, parse};
+    use crate::types::Incarnation;
     use crate::wire::peer::Message;
 
     const FILE: &str = "
@@ -272,18 +273,8 @@ mod tests {
     ";
 
     fn lease(now: Instant, config: &Config, me: usize) -> Lease {
-        let mut lease = Lease::new(
-            now,
-            &Setup {
-                me: config.voter_ix(Member::Node(me)),
-                voters: 3,
-                terms: config.lease,
-                digest: config.digest(),
-                gate: None,
-                quiet: None,
-                confirmed: None,
-            },
-        );
+        let mut lease =
+            Lease::new(now, &Setup::new(config, config.voter_ix(Member::Node(me)), Incarnation(1)));
         lease.set_marks(config.marks());
         lease
     }

@@ -455,14 +455,11 @@ impl Node {
         if self.fence_itself(now, &touched, out) {
             touched = EVERY_GROUP;
         }
-        self.lease_due = self.lease.as_ref().and_then(|lease| lease.deadline(now));
         self.ask_for_gaps(now, out);
         self.reconcile(now, &touched, out);
         self.announce(now, &touched, out);
         self.ask_peers(now, out);
-        self.fence_itself(now, &touched, out);
         for (_, group) in self.groups.range_mut(within(&touched)) {
-        for (_, group) in self.groups.range_mut(touched) {
             group.due = group.deadline();
         }
         if self.stop_by.is_some() && !self.exited && self.groups.values().all(Group::is_stopped) {

@@ -25,6 +25,7 @@ impl Shell {
         if let Some(voters) = &self.voters {
             let counts = voters.dropped().map(|(why, n)| (format!("voters-{why}"), n));
             status.dropped.extend(counts);
+            status.conditions.extend(voters.conditions(now));
         }
         status.gate.clone_from(&self.gate);
         if let Some(since) = self.worker.busy_since().filter(|at| now > *at + BUSY) {

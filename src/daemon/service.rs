@@ -414,12 +414,9 @@ impl Service {
         let ballots = self.ballots(&config);
         let fresh = Box::new(Fresh { config, secrets, keys, ballots, text });
         let config = Arc::clone(&fresh.config);
-        let changes = self.ask(|to| Input::Reload(fresh, to)).await?;
-        self.leased.store(config.needs_lease(), Ordering::Relaxed);
-        self.hooks.configure(&config);
-        self.watchdog.send_replace(config.watchdog.clone());
         let mut changes = self.ask(|to| Input::Reload(fresh, to)).await?;
-        self.leased.store(leased, Ordering::Relaxed);
+        self.leased.store(config.needs_lease(), Ordering::Relaxed);
+        self.watchdog.send_replace(config.watchdog.clone());
         changes.extend(self.hooks.configure(&config));
 
         if !warnings.is_empty() {

@@ -567,27 +567,6 @@ impl Shell {
         self.step(self.now, Event::Reload(config, secrets), node, scratch);
     }
 
-    /// Adds what only the shell knows: what the sockets dropped, and a kernel that does not answer.
-    fn complete_status(&self, now: Instant, mut status: Status) -> Status {
-        let ports = self.ports.values().map(Port::counters);
-        let [malformed, full] = ports.fold([0, 0], |[malformed, full], port| {
-            [malformed + port.malformed, full + port.dropped]
-        });
-        status.dropped.push(("malformed-ip-packets".to_owned(), malformed));
-        status.dropped.push(("receive-buffer-overflows".to_owned(), full));
-        status.dropped.push(("log-lines-lost".to_owned(), log::dropped()));
-        if let Some(voters) = &self.voters {
-            status.dropped.extend(voters.dropped().map(|(why, n)| (format!("voters-{why}"), n)));
-            status.conditions.extend(voters.conditions(now));
-        }
-        status.gate.clone_from(&self.gate);
-        if let Some(since) = self.worker.busy_since().filter(|at| now > *at + BUSY) {
-            let text = "the kernel does not answer: something holds its network lock".to_owned();
-            status.conditions.push(condition("kernel-busy", Severity::Error, text, since));
-        }
-        status
-    }
-
     fn receive(
         &mut self,
         now: Instant,

@@ -317,8 +317,8 @@ impl Scene {
             | News::Deny { .. }
             | News::Report(_)
             | News::Move { .. }
+            | News::Part { .. }
             | News::Fenced { .. } => {}
-            | News::Part { .. } => {}
         }
     }
 

@@ -157,7 +157,7 @@ impl Scene {
             | News::Release { .. }
             | News::Move { .. }
             | News::Fenced { .. } => false,
-            | News::Part { .. } => false,
+            News::Part { .. } => false,
         }
     }
 

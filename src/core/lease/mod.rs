@@ -8,6 +8,8 @@
 //! | `agreement` | which configuration votes are about, and when it changes |
 //! | `reports` | what voters tell each other of themselves |
 //! | `doubts` | what a strict vote needs to have proven, and what a proof ends |
+//! | `hearing` | what is made of each message |
+//! | `setup` | what a lease is made from |
 //! | `candidacy` | asking every voter, counting, giving back |
 //! | `due` | when time alone changes something |
 //! | `electorate` | which voters are heard, and with which configuration |
@@ -28,9 +30,11 @@ mod candidacy;
 mod doubts;
 mod due;
 mod electorate;
+mod hearing;
 mod holder;
 mod reports;
 mod seat;
+mod setup;
 mod voter;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +42,7 @@ use std::time::Duration;
 
 use crate::config;
 use crate::types::{Digest, GateId, Incarnation, Instant, Priority, VoterIx, Voters};
-use crate::wire::peer::{Denial, Entry, Head, Message, News};
+use crate::wire::peer::{Denial, Entry, Head, News};
 
 use super::event::Action;
 use doubts::Proofs;
@@ -50,73 +54,8 @@ pub use electorate::Elector;
 pub use holder::Holder;
 pub use reports::Changed;
 pub use seat::{Seat, Stand, Verdict, Yielding};
+pub use setup::{Setup, Vote};
 pub use voter::{Ask, Grant, RESERVED, Voter};
-
-/// What a lease is made from.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// This voter.
-    pub me: VoterIx,
-    /// How many voters there are.
-    pub voters: usize,
-    /// Times.
-    pub terms: config::Lease,
-    /// The configuration.
-    pub digest: Digest,
-    /// This node's gate; `None` where there is none, as for a witness.
-    pub gate: Option<GateId>,
-    /// For how long nobody is voted for after the start: the longest vote that may have been
-    /// forgotten, or given by those who voted before. `None` if nothing was forgotten and the
-    /// configuration is the one that was confirmed.
-    pub quiet: Option<Duration>,
-    /// The configuration that everybody was last seen with.
-    pub confirmed: Option<Digest>,
-    /// How many of the voters can hold: the nodes, which come first.
-    pub nodes: usize,
-    /// The groups whose votes need proof.
-    pub strict: BTreeSet<u16>,
-    /// The nodes that can be fenced: each has a seat for who may do that.
-    pub fences: BTreeSet<u16>,
-    /// Names this run.
-    pub run: Incarnation,
-}
-
-impl Setup {
-    /// Voter `me` of `config` in a run called `run`, without a gate and with nothing remembered.
-    pub fn new(config: &config::Config, me: VoterIx, run: Incarnation) -> Self {
-        let places = |is: fn(&config::Group) -> bool| {
-            let groups = (0..).zip(&config.groups).filter(move |(_, g)| is(g));
-            groups.map(|(place, _)| place).collect()
-        };
-        let fenced = (0..).zip(&config.nodes).filter(|(_, n)| !n.fence.is_empty());
-        Self {
-            me,
-            voters: config.voters().count(),
-            terms: config.lease,
-            digest: config.digest(),
-            gate: None,
-            quiet: None,
-            confirmed: None,
-            nodes: config.nodes.len(),
-            strict: places(|g| g.safety == config::Safety::LeaseFence),
-            fences: fenced.map(|(node, _)| node).collect(),
-            run,
-        }
-    }
-}
-
-/// What a voter must not forget of a group.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
-)]
-pub struct Vote {
-    /// The vote, unless it was given back.
-    pub grant: Option<Grant>,
-    /// The highest tenure voted for, and by which gate.
-    pub epoch: (u64, GateId),
-    /// Who may have a vote that was forgotten before.
-    pub doubted: Voters,
-}
 
 /// Everything one voter knows and decides about who may hold.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -347,181 +286,6 @@ impl Lease {
         (0..u8::try_from(self.electors.len()).unwrap_or(u8::MAX))
             .map(VoterIx)
             .filter(move |v| *v != me)
-    }
-
-    // ---- what is heard ----
-
-    /// A session with another run of `from` was agreed on: both ends hear each other.
-    pub fn up(&mut self, now: Instant, from: VoterIx, out: &mut Vec<Action>) {
-        if let Some(elector) = self.electors.get_mut(from.index()) {
-            elector.renewed(now);
-            for seat in self.seats.values_mut() {
-                seat.holder.forget(from);
-            }
-            self.report_to(now, from, out);
-            self.ask_again_in_reach(now, out);
-        }
-    }
-
-    /// Two machines answer to the name of `from`.
-    pub fn twin(&mut self, now: Instant, from: VoterIx) {
-        if let Some(elector) = self.electors.get_mut(from.index()) {
-            elector.is_twin(now);
-        }
-    }
-
-    /// An authenticated message came; `now` was read after that. Says which groups are to be asked
-    /// what they want: a renewal changes nothing that anybody decides upon.
-    pub fn hear(
-        &mut self,
-        now: Instant,
-        from: VoterIx,
-        message: &Message,
-        out: &mut Vec<Action>,
-    ) -> Changed {
-        let (alive, settled) = (self.alive(), self.settled);
-        let Some(elector) = self.electors.get_mut(from.index()).filter(|_| from != self.me) else {
-            return Changed::NOTHING;
-        };
-        let known = elector.says_the_same(now, &message.head, alive);
-        let fresh = elector.hear(now, message.head);
-        self.met = self.met.with(from);
-        // Places are those of the file that the sender had then.
-        let same = message.head.active == self.digest;
-        self.settle(now, out);
-        if same && fresh {
-            self.returned(now, from, out);
-        }
-        let all = !known || self.settled != settled;
-        let mut changed = if all { Changed::ALL } else { Changed::NOTHING };
-        for Entry { group, news } in &message.entries {
-            if same && self.is_news(now, *group, from, news) {
-                changed.add(*group);
-            }
-            match news {
-                News::Request { gate, round, epoch } if same => {
-                    let ask = Ask { from, gate: *gate, round: *round, epoch: *epoch };
-                    self.requested(now, *group, &ask, out);
-                }
-                News::Request { gate, round, .. } => {
-                    let (group, why) = (*group, Denial::Config);
-                    let news = News::Deny { gate: *gate, round: *round, why };
-                    out.push(Action::Tell { to: from, entry: Entry { group, news } });
-                }
-                _ if !same => {}
-                News::Grant { gate, round } if Some(*gate) == self.gate => {
-                    self.granted(now, *group, from, *round, out);
-                }
-                News::Deny { gate, round, why } if Some(*gate) == self.gate => {
-                    self.denied(now, *group, from, *round, *why, out);
-                }
-                News::Release { gate, round, successor } => {
-                    self.electors[from.index()].gave_up(*group);
-                    let Some(seat) = self.seats.get_mut(group) else { continue };
-                    if seat.voter.release(now, from, *gate, *round, *successor) {
-                        out.push(remember(*group, &seat.voter));
-                    }
-                    if *successor == Some(self.me) {
-                        seat.succeed(now);
-                    }
-                    seat.freed(now);
-                }
-                News::Fenced { node, mark } => {
-                    // It may be about every group.
-                    changed = Changed::ALL;
-                    self.fenced(now, *node, *mark, out);
-                }
-                News::Report(report) if fresh => {
-                    self.electors[from.index()].report(now, *group, *report);
-                    self.weigh(now, *group, from, report, out);
-                    if let Some(seat) = self.seats.get_mut(group)
-                        && !seat.holder.is_open()
-                    {
-                        seat.highest = seat.highest.max(report.epoch);
-                    }
-                }
-                News::Move { to } => {
-                    self.order(now, *group, *to);
-                }
-                News::Grant { .. } | News::Deny { .. } | News::Report(_) => {}
-            }
-            self.hear_of(now, from, (same, fresh), (*group, news), out);
-            if self.seats.get(group).is_some_and(|seat| seat.won) {
-                changed.add(*group);
-            }
-        }
-        changed
-    }
-
-    /// One piece of news; `same` is whether it is about the file in force here, `fresh` whether
-    /// nothing later was heard before.
-    fn hear_of(
-        &mut self,
-        now: Instant,
-        from: VoterIx,
-        (same, fresh): (bool, bool),
-        (group, news): (u16, &News),
-        out: &mut Vec<Action>,
-    ) {
-        match news {
-            News::Request { gate, round, epoch } if same => {
-                let ask = Ask { from, gate: *gate, round: *round, epoch: *epoch };
-                self.requested(now, group, &ask, out);
-            }
-            News::Request { gate, round, .. } => {
-                let news = News::Deny { gate: *gate, round: *round, why: Denial::Config };
-                out.push(Action::Tell { to: from, entry: Entry { group, news } });
-            }
-            News::Part { name, value } if fresh => {
-                self.electors[from.index()].part(*name, *value);
-            }
-            _ if !same => {}
-            News::Grant { gate, round } if Some(*gate) == self.gate => {
-                self.granted(now, group, from, *round, out);
-            }
-            News::Deny { gate, round, why } if Some(*gate) == self.gate => {
-                self.denied(now, group, from, *round, *why, out);
-            }
-            News::Release { gate, round, successor } => {
-                self.electors[from.index()].gave_up(group);
-                let Some(seat) = self.seats.get_mut(&group) else { return };
-                if seat.voter.release(now, from, *gate, *round, *successor) {
-                    out.push(remember(group, &seat.voter));
-                }
-                if *successor == Some(self.me) {
-                    seat.succeed(now);
-                }
-                seat.freed(now);
-            }
-            News::Report(report) if fresh => {
-                self.electors[from.index()].report(now, group, *report);
-                if let Some(seat) = self.seats.get_mut(&group)
-                    && !seat.holder.is_open()
-                {
-                    seat.highest = seat.highest.max(report.epoch);
-                }
-            }
-            News::Move { to } => {
-                self.order(now, group, *to);
-            }
-            News::Grant { .. } | News::Deny { .. } | News::Report(_) | News::Part { .. } => {}
-        }
-    }
-
-    /// An operator wants `to` to have the group. Says whether this node holds it and can comply.
-    pub fn order(&mut self, now: Instant, group: u16, to: VoterIx) -> bool {
-        let able = self
-            .electors
-            .get(to.index())
-            .and_then(|e| e.on(now, group, self.alive()))
-            .is_some_and(|r| r.priority.is_some());
-        match self.seats.get_mut(&group) {
-            Some(seat) if able && to != self.me && seat.holder.holds(now).is_some() => {
-                seat.move_at = Some((now + seat::LEAD, to));
-                true
-            }
-            Some(_) | None => false,
-        }
     }
 
     /// Whether the local clock can be trusted changed.

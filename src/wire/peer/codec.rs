@@ -19,7 +19,7 @@
 //!             with a doubt: of 4, mark 16
 //! 6 move      voter 1
 //! 7 fenced    voter 1, mark 16
-//! 7 part      name 4, value 8
+//! 8 part      name 4, value 8
 //! ```
 //!
 //! Times are microseconds in 4 bytes, at most [`MAX_TIME`]. They are rounded up: what is left of
@@ -48,7 +48,7 @@ const RELEASE: u8 = 4;
 const REPORT: u8 = 5;
 const MOVE: u8 = 6;
 const FENCED: u8 = 7;
-const PART: u8 = 7;
+const PART: u8 = 8;
 
 const HELD: u8 = 1;
 const QUIET: u8 = 2;
@@ -158,6 +158,7 @@ fn put_entry(entry: &Entry, out: &mut Vec<u8>) {
         News::Fenced { node, mark } => {
             out.extend([FENCED, node.0]);
             out.extend(mark.0.to_be_bytes());
+        }
         News::Part { name, value } => {
             out.push(PART);
             out.extend(name.to_be_bytes());
@@ -590,9 +591,8 @@ mod tests {
             (report, 60, 1, Malformed::Denied),
             (report, 64, 1, Malformed::Denied),
             (report, HEAD + 2, 0, Malformed::Kind(0)),
-            (report, HEAD + 2, 8, Malformed::Kind(8)),
+            (report, HEAD + 2, 9, Malformed::Kind(9)),
             (report, HEAD + 3, 64, Malformed::Flags(64)),
-            (report, HEAD + 3, 8, Malformed::Flags(8)),
             (report, HEAD + 4, 100, Malformed::Denied),
             (report, HEAD + 17, 32, Malformed::Voter(32)),
             (report, HEAD + 21, 1, Malformed::Denied),

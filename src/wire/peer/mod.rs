@@ -113,6 +113,7 @@ pub enum News {
         node: VoterIx,
         /// Of the doubt that this ends.
         mark: GateId,
+    },
     /// What my file says of one part, to one whose file is another; about no group.
     Part {
         /// Which part: a mark of its name.
