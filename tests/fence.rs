@@ -279,6 +279,9 @@ async fn off_is_what_the_status_says() {
     let run = agents.off_verified(&place.agent("blind", &blind), "hap1").await;
     assert_eq!(run.outcome, Outcome::Off);
     assert_eq!(place.read("told"), "action=off\nnodename=hap1\nport=hap1\n");
+    let blind = blind.replace("= off ]", "= monitor ]");
+    let run = agents.probe(&place.agent("blind", &blind), "hap1").await;
+    assert_eq!(run.outcome, Outcome::Done);
 }
 
 /// The part of the daemon in the test below.

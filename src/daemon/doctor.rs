@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use crate::config::{Config, Device};
-use crate::io::fence::{Agents, Outcome, Run, Verb};
+use crate::io::fence::{Agents, Outcome, Run};
 use crate::io::{secret, timekeeping};
 
 /// What was found.
@@ -171,7 +171,7 @@ async fn devices(config: &Config, here: Option<usize>) -> Vec<Answer> {
                 node: node.to_owned(),
                 level: device.level,
                 agent: device.agent.clone(),
-                run: agents.run(device, Verb::Status, node).await,
+                run: agents.probe(device, node).await,
                 is_here: here == Some(i),
             }
         }

@@ -10,19 +10,29 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 /// The variable that has the mark.
 pub(super) const VARIABLE: &str = "VIPD_FENCE";
 
-/// How often to look again: a process that forks meanwhile is found the next time.
-const ROUNDS: usize = 4;
+/// How often to look again: a process that forks or executes meanwhile is found the next time.
+const ROUNDS: usize = 8;
+/// Between two looks, in milliseconds.
+const PAUSE: u8 = 1;
 
 /// Kills every process whose mark is `mark`, or begins with it if that ends with `#`; how many.
 pub(super) fn kill(mark: &str) -> usize {
     let mut killed = BTreeSet::new();
     for _ in 0..ROUNDS {
         let before = killed.len();
-        // One that was killed may be seen dying in the next round.
-        killed.extend(processes().filter(|pid| end(*pid, mark)));
-        if killed.len() == before {
+        let mut unsure = false;
+        for pid in processes() {
+            match end(pid, mark) {
+                // One that was killed may be seen dying in the next round.
+                Some(true) => unsure |= killed.insert(pid),
+                Some(false) => {}
+                None => unsure = true,
+            }
+        }
+        if !unsure && killed.len() == before {
             break;
         }
+        let _ = nix::poll::poll(&mut [], nix::poll::PollTimeout::from(PAUSE));
     }
     killed.len()
 }
@@ -37,22 +47,28 @@ fn processes() -> impl Iterator<Item = i32> {
     })
 }
 
-/// Whether it had the mark, and was killed. The descriptor is taken first: the number may become
-/// another process's between two looks, and what it stands for may not.
-fn end(pid: i32, mark: &str) -> bool {
-    if !is_marked(pid, mark) {
-        return false;
+/// Whether it had the mark, and was killed; `None` where that cannot be told yet. The descriptor
+/// is taken first: the number may become another process's between two looks, and what it stands
+/// for may not.
+fn end(pid: i32, mark: &str) -> Option<bool> {
+    if !is_marked(pid, mark)? {
+        return Some(false);
     }
     let Some(fd) = Pid::from_raw(pid).and_then(|p| pidfd_open(p, PidfdFlags::empty()).ok()) else {
-        return false;
+        return Some(false);
     };
-    is_marked(pid, mark) && pidfd_send_signal(&fd, Signal::KILL).is_ok()
+    Some(is_marked(pid, mark)? && pidfd_send_signal(&fd, Signal::KILL).is_ok())
 }
 
-fn is_marked(pid: i32, mark: &str) -> bool {
+/// `None` of a process that is just being executed: it has memory, and its environment is not
+/// there yet.
+fn is_marked(pid: i32, mark: &str) -> Option<bool> {
     // What has no memory any more has no environment either.
-    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
-    environment.split(|b| *b == 0).any(|variable| carries(variable, mark))
+    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return Some(false) };
+    if environment.is_empty() && fs::read_link(format!("/proc/{pid}/exe")).is_ok() {
+        return None;
+    }
+    Some(environment.split(|b| *b == 0).any(|variable| carries(variable, mark)))
 }
 
 fn carries(variable: &[u8], mark: &str) -> bool {

@@ -202,6 +202,19 @@ mod tests {
     }
 
     #[test]
+    fn whatever_is_damaged_is_read_or_refused() {
+        for at in 0..AGENT.len() {
+            let _ = parse(&AGENT[..at]);
+            for damage in ["", "<", ">", "&", "\"", "<![CDATA[", "&#0;", "\u{feff}", "<!--"] {
+                let damaged = [&AGENT[..at], damage, &AGENT[at + 1..]].concat();
+                if let Ok(found) = parse(&damaged) {
+                    assert!(!found.actions.is_empty(), "{damaged}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn what_is_none_is_refused() {
         assert!(matches!(parse(""), Err(MetadataError::Xml(_))));
         assert!(matches!(parse("usage: fence_x"), Err(MetadataError::Xml(_))));

@@ -152,10 +152,18 @@ impl Agents {
         Run { outcome, output, took: clock::now().since(start) }
     }
 
+    /// Asks whether the device works: for its status, or, of an agent that cannot tell the power,
+    /// whether it can be reached. Switches nothing.
+    pub async fn probe(&self, device: &Device, victim: &str) -> Run {
+        let blind = self.metadata(device).await.is_ok_and(|m| !m.has("status"));
+        self.run(device, if blind { Verb::Monitor } else { Verb::Status }, victim).await
+    }
+
     /// Turns the power off and has it said that it is: `Off`, or what went wrong.
     ///
     /// Where the agent cannot tell, its word that it turned it off must do. Asks again while the
-    /// power is on and the device's time is not up.
+    /// power is on and the device's time is not up; so it takes twice that time at most. One
+    /// attempt, without the device's delay.
     pub async fn off_verified(&self, device: &Device, victim: &str) -> Run {
         let start = clock::now();
         let mut run = self.run(device, Verb::Off, victim).await;
