@@ -41,7 +41,8 @@ impl Bed {
             }
             config += part;
             if is_node {
-                config += &format!("\nfence = {}", power.device(name));
+                config += "\nfence = ";
+                config += &power.device(name);
             }
             config += "\n\n";
         }

@@ -284,9 +284,9 @@ mod tests {
         for (from, to) in [(0, 1), (1, 0)] {
             let mut out = Vec::new();
             all[from].tick(now, &mut out);
-            let told = out.into_iter().filter_map(|action| match action {
-                Action::Tell { to: voter, entry } if voter == all[to].me() => Some(entry),
-                _ => None,
+            let told = out.into_iter().filter_map(|action| {
+                let Action::Tell { to: voter, entry } = action else { return None };
+                (voter == all[to].me()).then_some(entry)
             });
             let message = Message { entries: told.collect(), head: all[from].head(now) };
             let from = all[from].me();
@@ -304,7 +304,7 @@ mod tests {
         let mut now = start + beat;
         for _ in 0..3 {
             talk(now, &mut all);
-            now = now + beat / 10;
+            now += beat / 10;
         }
         for (lease, config, name) in [(&all[0], &a, "hap2"), (&all[1], &b, "hap1")] {
             let council = Council { config, lease };

@@ -343,14 +343,14 @@ impl Node {
             .map(|(node, config)| {
                 let phase = self.fencing.targets.get(&node).unwrap_or(&idle).phase();
                 let (state, since, why, text) = why::phase(phase);
-                let next = match phase {
-                    Phase::Failed { again, .. } => Some(*again),
-                    Phase::Delayed { until, .. } => Some(*until),
-                    _ => None,
-                };
-                let device = match phase {
-                    Phase::Off { device, .. } => config.fence.get(usize::from(*device)),
-                    _ => None,
+                let (next, device) = match phase {
+                    Phase::Failed { again, .. } => (Some(*again), None),
+                    Phase::Delayed { until, .. } => (Some(*until), None),
+                    Phase::Off { device, .. } => (None, config.fence.get(usize::from(*device))),
+                    Phase::Idle
+                    | Phase::Asking { .. }
+                    | Phase::Down { .. }
+                    | Phase::Limited { .. } => (None, None),
                 };
                 let devices = config.fence.iter().map(|d| DeviceStatus {
                     level: d.level,

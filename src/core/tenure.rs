@@ -90,7 +90,20 @@ impl Node {
                 }
                 // Who may fence is asked anew by each run.
                 Action::Remember { group, .. } => *group < FENCE_SEATS,
-                _ => true,
+                Action::Advertise { .. }
+                | Action::Announce { .. }
+                | Action::Probe { .. }
+                | Action::Kernel(_)
+                | Action::Proxy(..)
+                | Action::Tell { .. }
+                | Action::Beat { .. }
+                | Action::Guard(_)
+                | Action::Settled(_)
+                | Action::Fence { .. }
+                | Action::Reset { .. }
+                | Action::Note(_)
+                | Action::Reloaded(_)
+                | Action::Exit { .. } => true,
             }
         });
         Some(told)

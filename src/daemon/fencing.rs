@@ -231,7 +231,7 @@ impl Service {
             (Severity::Error, "device-failed", text)
         };
         let kind = kind.to_owned();
-        let note = Note {
+        let told = Note {
             at: clock::now(),
             severity,
             group: None,
@@ -239,7 +239,7 @@ impl Service {
             text,
             about: Some(node.to_owned()),
         };
-        self.note(note);
+        self.note(told);
     }
 
     /// An operator's word about a node.

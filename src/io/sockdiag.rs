@@ -52,9 +52,9 @@ struct Connection {
 /// [`io::ErrorKind::Unsupported`] where the kernel cannot do that (`CONFIG_INET_DIAG_DESTROY`),
 /// [`io::ErrorKind::TimedOut`] where it did not answer in time.
 pub fn end_connections(addresses: &[IpAddr], limit: Duration) -> io::Result<u32> {
-    end_all(addresses, limit).map_err(|e| match e.kind() {
-        io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, e),
-        _ => e,
+    end_all(addresses, limit).map_err(|e| {
+        let late = e.kind() == io::ErrorKind::WouldBlock;
+        if late { io::Error::new(io::ErrorKind::TimedOut, e) } else { e }
     })
 }
 

@@ -117,6 +117,8 @@ mod tests {
         (used, next)
     }
 
+    type Answers = &'static [(bool, bool)];
+
     const OK: (bool, bool) = (true, true);
     const NO: (bool, bool) = (false, true);
     const LATE: (bool, bool) = (false, false);
@@ -125,7 +127,7 @@ mod tests {
     fn every_device_of_a_level_and_level_after_level() {
         let all = [device(2, 1), device(1, 2), device(1, 1)];
         let done = |devices: &[u16]| Next::Done { devices: devices.to_vec() };
-        let rows: [(&[(bool, bool)], &[u16], Next); 7] = [
+        let rows: [(Answers, &[u16], Next); 7] = [
             (&[OK, OK], &[1, 2], done(&[1, 2])),
             (&[NO, OK, OK], &[1, 1, 2], done(&[1, 2])),
             (&[LATE, OK], &[1, 0], done(&[0])),

@@ -37,6 +37,7 @@ const YIELD_AGAIN: Duration = Duration::from_secs(10);
 const YIELD_RARELY: Duration = Duration::from_mins(5);
 
 /// One group on this node.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) id: u16,

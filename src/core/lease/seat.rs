@@ -23,6 +23,7 @@ const SOON: Duration = Duration::from_millis(2);
 pub(super) const LEAD: Duration = Duration::from_millis(5);
 
 /// What the group wants of the lease.
+#[allow(clippy::struct_excessive_bools, reason = "each is said of a group by itself")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Stand {
     /// Whether this node could hold the group.
