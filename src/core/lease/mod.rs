@@ -144,6 +144,9 @@ pub struct Lease {
     /// Voters that have been heard since the start.
     met: Voters,
     proofs: Proofs,
+    /// How often the configuration changed in this run: what is doubted for that has a name of its
+    /// own, or an earlier proof would count for it.
+    switched: u64,
 }
 
 impl Lease {
@@ -171,6 +174,7 @@ impl Lease {
             fences: setup.fences.clone(),
             met: Voters::NONE.with(setup.me),
             proofs: Proofs::default(),
+            switched: 0,
         }
     }
 
@@ -498,6 +502,10 @@ impl Lease {
                 None => return,
             },
         };
+        if answer.is_ok() {
+            // It is on, and may hold: it can be fenced again.
+            self.proofs.peer_votes(ask.from);
+        }
         let news = match answer {
             Ok(()) => News::Grant { gate, round },
             Err(why) => News::Deny { gate, round, why },
