@@ -15,6 +15,9 @@ use super::{Node, why};
 
 /// How long a node that cannot give up what it must has to go by itself.
 const STUCK_DELAY: Duration = Duration::from_secs(1);
+/// How long a node that hears a majority again has to hear the rest of it: sessions are agreed on
+/// within two seconds.
+const SIGHT: Duration = Duration::from_secs(3);
 
 /// What is known about the fencing of other nodes.
 #[derive(Debug, Default)]
@@ -29,6 +32,10 @@ pub(super) struct Fencing {
     pub(super) due: Option<Instant>,
     /// When the right to fence is to be asked for again.
     pub(super) seat_due: Option<Instant>,
+    /// When this was last looked at: who was not run for long knows nothing of the others.
+    looked: Instant,
+    /// Since when this node is run, and hears a majority.
+    awake: Option<Instant>,
 }
 
 impl Node {
@@ -74,6 +81,7 @@ impl Node {
         if self.fencing.targets.is_empty() && !self.config.has_devices() {
             return;
         }
+        self.look_around(now);
         let nodes = u16::try_from(self.config.nodes.len()).unwrap_or(u16::MAX);
         self.fencing.targets.retain(|node, _| *node < nodes);
         for node in 0..nodes {
@@ -85,6 +93,16 @@ impl Node {
             self.fencing.targets.values().filter_map(Target::deadline).min().filter(|at| *at > now);
         let seats = (0..nodes).filter_map(|n| self.lease.as_ref()?.due(now, FENCE_SEATS + n));
         self.fencing.seat_due = seats.min();
+    }
+
+    /// Whether this node has been run and heard a majority all the time, or one of two was run.
+    fn look_around(&mut self, now: Instant) {
+        let Some(lease) = &self.lease else { return };
+        let slept = now.since(self.fencing.looked) > lease.alive() / 2;
+        self.fencing.looked = now;
+        let sees = lease.is_pair() || lease.in_reach(now) >= lease.majority();
+        let awake = self.fencing.awake.filter(|_| !slept);
+        self.fencing.awake = sees.then_some(awake.unwrap_or(now));
     }
 
     fn follow_target(&mut self, now: Instant, node: u16, out: &mut Vec<Action>) {
@@ -127,14 +145,12 @@ impl Node {
         if lease.is_pair() {
             return true;
         }
-        let alone = lease.in_reach(now) < lease.majority();
-        if alone && want.is_some_and(|w| w.why == Why::Ordered) {
-            return true;
-        }
+        let alone = lease.in_reach(now) < lease.majority()
+            && want.is_some_and(|w| w.why == Why::Ordered);
         let seat = FENCE_SEATS + node;
         let target = self.fencing.targets.get(&node);
         let stand = Stand {
-            able: target.is_some_and(Target::seeks),
+            able: target.is_some_and(Target::seeks) && !alone,
             keeps: target.is_some_and(Target::is_at_work),
             // In the order of the file.
             priority: Priority(u8::MAX - u8::try_from(self.me).unwrap_or(u8::MAX)),
@@ -142,7 +158,7 @@ impl Node {
         };
         let decide = |lease: &mut Lease, out: &mut Vec<Action>| lease.decide(now, seat, stand, out);
         let won = self.with_lease(out, decide).flatten() == Some(Verdict::Won);
-        won || self.lease.as_ref().is_some_and(|l| stand.keeps && l.holds(now, seat).is_some())
+        alone || won || self.lease.as_ref().is_some_and(|l| stand.keeps && l.holds(now, seat).is_some())
     }
 
     // ---- who is to be fenced ----
@@ -178,6 +194,16 @@ impl Node {
         }
         let waited = now >= self.started + self.config.fencing.startup_wait;
         (waited || met) && lease.in_reach(now) >= lease.majority()
+    /// Nobody is fenced because this node has only just started: first its peers were heard, or
+    /// had the time to be, and have the time again after they all were out of reach. Of two, the other one was heard: or both would shoot each other for ever.
+    fn is_ready_to_fence(&self, now: Instant, node: u16) -> bool {
+        let Some(lease) = &self.lease else { return false };
+        let Some(awake) = self.fencing.awake else { return false };
+        if lease.is_pair() {
+            return lease.has_met(voter(node)) && now >= awake + lease.alive();
+        }
+        let waited = now >= self.started + self.config.fencing.startup_wait;
+        (waited || lease.has_met_all()) && now >= awake + SIGHT
     }
 
     /// Whether a node that is not heard keeps this one from a group, or may take one from it; and
@@ -227,8 +253,7 @@ impl Node {
     }
 
     fn marks(&self, now: Instant, node: u16) -> BTreeSet<crate::types::GateId> {
-        let suspects = self.lease.as_ref().map(|lease| lease.suspects(now)).unwrap_or_default();
-        suspects.get(&voter(node)).cloned().unwrap_or_default()
+        self.lease.as_ref().map(|lease| lease.marks(now, voter(node))).unwrap_or_default()
     }
 
     fn devices(&self, node: u16) -> &[Device] {

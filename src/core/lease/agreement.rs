@@ -82,7 +82,9 @@ impl Lease {
         self.nodes = setup.nodes;
         self.fences.clone_from(&setup.fences);
         let before = std::mem::replace(&mut self.strict, setup.strict.clone());
-        let (others, run) = (self.other_nodes(), GateId(self.run.0));
+        self.switched += 1;
+        let run = GateId(self.run.0.wrapping_add(u128::from(self.switched)));
+        let others = self.other_nodes();
         let old = std::mem::take(&mut self.seats);
         for (was, mut seat) in old {
             let Some(is) = change.kept.get(&was) else { continue };

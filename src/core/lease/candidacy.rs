@@ -100,6 +100,10 @@ impl Lease {
         why: Denial,
         out: &mut Vec<Action>,
     ) {
+        // One whose vote counts unasked may have come back, and refuse.
+        if self.proxies(group).has(from) {
+            return;
+        }
         let majority = self.needed(group).saturating_sub(self.proxies(group).count());
         let voters = self.electors.len() - self.proxies(group).count();
         let soon = self.terms.renew;

@@ -134,6 +134,17 @@ impl Lease {
         all
     }
 
+    /// What the end of a node's host would prove now: what is in doubt, and what would be soon if it
+    /// fell silent.
+    pub fn marks(&self, now: Instant, node: VoterIx) -> BTreeSet<GateId> {
+        let mut marks = self.suspects(now).remove(&node).unwrap_or_default();
+        let given = self.seats.values().filter_map(|seat| seat.voter.last());
+        marks.extend(given.filter(|grant| grant.to == node).map(|grant| grant.gate));
+        let head = self.electors.get(node.index()).and_then(super::Elector::head);
+        marks.extend(head.and_then(|head| head.gate));
+        marks
+    }
+
     /// Whether only doubts keep this node from a group that it could hold.
     pub fn is_barred(&self, now: Instant, group: u16) -> bool {
         let Some(seat) = self.seats.get(&group).filter(|seat| seat.runs()) else { return false };
@@ -160,6 +171,9 @@ impl Lease {
     ) {
         if self.is_pair() {
             self.proofs.fenced = self.proofs.fenced.with(node);
+        }
+        if let Some(elector) = self.electors.get_mut(node.index()) {
+            elector.ended();
         }
         for mark in marks {
             self.fenced(now, node, *mark, out);

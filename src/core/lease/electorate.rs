@@ -102,6 +102,12 @@ impl Elector {
         *self = Self { heard: Some(now), twin: self.twin, ..Self::default() };
     }
 
+    /// Its host was switched off: what it said does not hold any more.
+    pub fn ended(&mut self) {
+        self.heard = None;
+        self.reports.clear();
+    }
+
     /// It said how it stands to a group.
     pub fn report(&mut self, now: Instant, group: u16, report: Report) {
         self.reports.insert(group, (now, report));

@@ -91,6 +91,9 @@ pub struct Lease {
     proofs: Proofs,
     /// What the file says, by part: for whoever has another.
     marks: Aside<Vec<(u32, u64)>>,
+    /// How often the configuration changed in this run: what is doubted for that has a name of its
+    /// own, or an earlier proof would count for it.
+    switched: u64,
 }
 
 impl Lease {
@@ -120,6 +123,7 @@ impl Lease {
             met: Voters::NONE.with(setup.me),
             proofs: Proofs::default(),
             marks: Aside::default(),
+            switched: 0,
         }
     }
 
@@ -330,6 +334,10 @@ impl Lease {
                 None => return,
             },
         };
+        if answer.is_ok() {
+            // It is on, and may hold: it can be fenced again.
+            self.proofs.peer_votes(ask.from);
+        }
         let news = match answer {
             Ok(()) => News::Grant { gate, round },
             Err(why) => News::Deny { gate, round, why },

@@ -269,7 +269,7 @@ impl Seat {
             let at = now + left + SLACK;
             self.again_at = Some(self.again_at.map_or(at, |was| was.min(at)));
         }
-        voters - self.denials.len() < majority
+        voters.saturating_sub(self.denials.len()) < majority
     }
 
     /// Sets when to ask again after a request that was not granted: when as many more votes as

@@ -304,6 +304,7 @@ impl World {
                 self.hosts[host].frozen_until = self.now;
                 self.thaw(host);
             }
+            self.hosts[host].since = self.now;
             self.hosts[host].file = latest;
             self.button(host);
             self.start(host);

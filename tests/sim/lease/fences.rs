@@ -103,6 +103,7 @@ impl World {
         self.calm();
         let nodes = self.shape.nodes;
         let host = self.holder().unwrap_or_else(|| self.random.below(nodes));
+        self.gone = Some(host);
         match self.random.draw(4) {
             0 if self.shape.wild => self.pause(host),
             1 if self.shape.wild => self.deafen(host),
@@ -144,6 +145,7 @@ pub(crate) fn night(world: &mut World, kinds: &mut [u64; super::faults::KINDS]) 
         }
         world.oracle.slowest = world.oracle.slowest.max(world.now - since);
     }
+    world.gone = None;
     world.calm();
     world.check_calm();
 }
@@ -168,6 +170,7 @@ pub(crate) fn cut(world: &mut World) {
         1 => world.deafen(holder),
         _ => world.isolate(holder),
     }
+    world.gone = Some(holder);
     let limit = proven(world);
     let off = world.grid.count.off;
     // One that goes on in time has nothing to prove.

@@ -168,6 +168,8 @@ impl Witness {
             let vote = votes.map(|v| v.get(group).copied().unwrap_or_default());
             lease.add(place, vote, None);
         }
+        // It holds nothing: there is nothing to do.
+        lease.begin(now, &mut Vec::new());
         Self { lease, config, parked: None, me, run }
     }
 
@@ -346,8 +348,10 @@ pub(crate) struct Host {
     /// Its gates do not shut, and which it was told to shut meanwhile.
     pub(crate) deaf: bool,
     pub(crate) unheard: BTreeSet<String>,
-    /// Voters that this run has heard.
-    pub(crate) met: BTreeSet<usize>,
+    /// Since when it runs, and nothing is wrong with it.
+    pub(crate) since: Real,
+    /// Voters that this run has heard, and when last.
+    pub(crate) met: BTreeMap<usize, Real>,
 }
 
 impl Host {
@@ -382,7 +386,8 @@ impl Host {
             tenure: BTreeMap::new(),
             deaf: false,
             unheard: BTreeSet::new(),
-            met: BTreeSet::new(),
+            since: 0,
+            met: BTreeMap::new(),
         }
     }
 

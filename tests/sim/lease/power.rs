@@ -264,14 +264,18 @@ impl World {
         let met = &self.hosts[host].met;
         let all = (0..config.nodes.len()).all(|n| {
             let known = self.names.iter().position(|name| *name == config.nodes[n].name);
-            known.is_some_and(|v| v == self.hosts[host].voter || met.contains(&v))
+            known.is_some_and(|v| v == self.hosts[host].voter || met.contains_key(&v))
         });
         let waited = now >= status.started + config.fencing.startup_wait;
-        if (pair && !met.contains(&voter)) || (!pair && !all && !waited) {
+        if (pair && !met.contains_key(&voter)) || (!pair && !all && !waited) {
             return self.broke(format!("F4: {by} has just started, and fences {whom}"));
         }
+        let fresh = self.hosts[voter].since + 3_500 * MS > self.now;
+        if of.why == Why::Lost && self.is_calm && self.gone != Some(voter) && !fresh {
+            return self.broke(format!("F10: {by} fences {whom}, which nothing is wrong with"));
+        }
         let alive = 6 * nanos(config.lease.renew);
-        let last = self.hosts[host].sessions[voter].map_or(0, |s| s.heard);
+        let last = self.hosts[host].met.get(&voter).copied().unwrap_or(0);
         let clear = self.net.slow.0 == 0 && self.net.twice == 0;
         if of.why == Some(Why::Lost) && clear && self.now < last + alive / 10 * 9 {
             self.broke(format!("F5: {by} fences {whom}, which it hears"));

@@ -68,6 +68,8 @@ impl World {
                 self.hosts[host].guard = guard;
                 self.check_all(host);
             }
+            // Who may fence is asked anew by each run.
+            Action::Remember { group, .. } if group >= vipd::core::lease::FENCE_SEATS => {}
             Action::Remember { group, vote } => {
                 let Some(daemon) = &self.hosts[host].daemon else { return };
                 let name = daemon.at(group);

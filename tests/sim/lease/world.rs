@@ -93,6 +93,8 @@ pub(crate) struct World {
     pub(crate) sequence: u64,
     runs: u64,
     pub(crate) grid: super::power::Grid,
+    /// Whoever stays as it is in the calm.
+    pub(crate) gone: Option<usize>,
 }
 
 impl World {
@@ -113,6 +115,7 @@ impl World {
             sequence: 0,
             runs: 0,
             grid: super::power::Grid::default(),
+            gone: None,
             names,
             random,
             mutant,
@@ -378,7 +381,7 @@ impl World {
             return;
         }
         session.heard = now;
-        this.met.insert(voter);
+        this.met.insert(voter, now);
         if let Some(ix) = self.ix_of(host, voter) {
             self.step(host, Event::Peer(ix, message));
         }
@@ -562,6 +565,7 @@ impl World {
             }
         };
         self.hosts[host].daemon = Some(daemon);
+        self.hosts[host].since = self.now;
         self.carry_out(host, out, false);
         if matches!(member, Member::Node(_)) {
             self.resync(host);
