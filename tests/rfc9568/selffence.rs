@@ -177,6 +177,18 @@ fn a_proxy_that_does_not_stop_costs_the_host() {
 }
 
 #[test]
+fn a_stop_whose_proxy_never_answers_costs_the_host() {
+    let mut rig = with_proxy();
+    rig.step(Event::Stop);
+    assert!(rig.addresses.is_empty());
+    rig.wait(35 * SECOND);
+    assert_eq!(reset(&rig.take()), None, "it has 36 s");
+    rig.wait(2 * SECOND);
+    let all = rig.take();
+    assert!(matches!(&all[..], [.., Did::Reset(_), Did::Exit]), "{all:?}");
+}
+
+#[test]
 fn without_an_armed_watchdog_all_is_as_it_was() {
     for told in [None, Some(Watchdog::Failed("no such device".into())), Some(Watchdog::Absent)] {
         let mut rig = Rig::active("");
