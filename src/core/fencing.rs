@@ -145,8 +145,8 @@ impl Node {
         if lease.is_pair() {
             return true;
         }
-        let alone = lease.in_reach(now) < lease.majority()
-            && want.is_some_and(|w| w.why == Why::Ordered);
+        let alone =
+            lease.in_reach(now) < lease.majority() && want.is_some_and(|w| w.why == Why::Ordered);
         let seat = FENCE_SEATS + node;
         let target = self.fencing.targets.get(&node);
         let stand = Stand {
@@ -158,7 +158,9 @@ impl Node {
         };
         let decide = |lease: &mut Lease, out: &mut Vec<Action>| lease.decide(now, seat, stand, out);
         let won = self.with_lease(out, decide).flatten() == Some(Verdict::Won);
-        alone || won || self.lease.as_ref().is_some_and(|l| stand.keeps && l.holds(now, seat).is_some())
+        alone
+            || won
+            || self.lease.as_ref().is_some_and(|l| stand.keeps && l.holds(now, seat).is_some())
     }
 
     // ---- who is to be fenced ----
@@ -185,17 +187,8 @@ impl Node {
     }
 
     /// Nobody is fenced because this node has only just started: first it was heard, or had the
-    /// time to be. Of two, the other one was heard: or both would shoot each other for ever.
-    fn is_ready_to_fence(&self, now: Instant, node: u16) -> bool {
-        let Some(lease) = &self.lease else { return false };
-        let met = lease.has_met(voter(node));
-        if lease.is_pair() {
-            return met;
-        }
-        let waited = now >= self.started + self.config.fencing.startup_wait;
-        (waited || met) && lease.in_reach(now) >= lease.majority()
-    /// Nobody is fenced because this node has only just started: first its peers were heard, or
-    /// had the time to be, and have the time again after they all were out of reach. Of two, the other one was heard: or both would shoot each other for ever.
+    /// time to be, and has the time again after everybody was out of reach. Of two, the other one
+    /// was heard: or both would shoot each other for ever.
     fn is_ready_to_fence(&self, now: Instant, node: u16) -> bool {
         let Some(lease) = &self.lease else { return false };
         let Some(awake) = self.fencing.awake else { return false };
@@ -203,7 +196,7 @@ impl Node {
             return lease.has_met(voter(node)) && now >= awake + lease.alive();
         }
         let waited = now >= self.started + self.config.fencing.startup_wait;
-        (waited || lease.has_met_all()) && now >= awake + SIGHT
+        (waited || lease.has_met(voter(node))) && now >= awake + SIGHT
     }
 
     /// Whether a node that is not heard keeps this one from a group, or may take one from it; and

@@ -194,6 +194,7 @@ impl World {
             | News::Deny { .. }
             | News::Report(_)
             | News::Move { .. }
+            | News::Part { .. }
             | News::Fenced { .. } => {}
         }
     }
