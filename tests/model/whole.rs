@@ -156,8 +156,8 @@ impl Scene {
             | News::Grant { .. }
             | News::Release { .. }
             | News::Move { .. }
+            | News::Part { .. }
             | News::Fenced { .. } => false,
-            News::Part { .. } => false,
         }
     }
 

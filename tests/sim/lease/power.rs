@@ -202,7 +202,7 @@ impl World {
         // One device of a level says nothing of the host: the others may feed it.
         let alone =
             self.grid.outlets[voter].iter().filter(|o| o.level == outlet.level).count() == 1;
-        let is_off = !outlet.on && !(alone && self.hosts[voter].powered);
+        let is_off = !(outlet.on || alone && self.hosts[voter].powered);
         let seen = match power {
             Power::Off => is_off || self.mutant == Mutant::Liar,
             Power::On => outlet.on,
