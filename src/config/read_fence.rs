@@ -86,7 +86,7 @@ fn read(at: Span, v: &View<'_>) -> Device {
         if let Some((of, source)) = source {
             let secret = Secret { parameter: of.replace('-', "_"), source };
             secrets.push(At { at: name.span(), value: secret });
-        } else if super::fence_keys::DEVICE.key(name.get_ref()).is_none()
+        } else if super::keys::fence::DEVICE.key(name.get_ref()).is_none()
             && let Some(text) = written(value.get_ref())
         {
             let name = At { at: name.span(), value: name.get_ref().replace('-', "_") };

@@ -113,7 +113,7 @@ pub(crate) fn fence_condition(now: Instant, name: &str, phase: &Phase) -> Option
     let resolve = format!("if it is off, run `vipctl fence confirm {name}`");
     Some(match phase {
         Phase::Off { why, began, .. } => condition(
-            "fencing",
+            "fence-running",
             Severity::Warn,
             format!("{name} {}: its power is being cut", why.words()),
             *began,

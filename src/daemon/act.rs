@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
 
-use crate::core::event::{Action, Event, Failure, FenceEvent, ProxyEvent, Task};
+use crate::core::event::{Action, Event, Failure, FenceEvent, Power, ProxyEvent, Task};
 use crate::core::status::{Note, Severity};
 use crate::io::ballots::Ballots;
 use crate::types::{IfIndex, Instant, Mac};
@@ -78,14 +78,7 @@ impl Shell {
                 }
             }
             Action::Fence { run, node: place, device, power } => {
-                let Some(victim) = node.config().nodes.get(usize::from(place)) else { return };
-                let Some(device) = victim.fence.get(usize::from(device)) else { return };
-                let (victim, device) = (victim.name.clone(), Box::new(device.clone()));
-                if self.outbox.try_send(Output::Fence { run, victim, device, power }).is_err() {
-                    let result = Err(("the service runtime does not keep up".into(), true));
-                    let failed = Event::Fence(FenceEvent::Told { run, result });
-                    node.step(now, failed, &mut scratch.actions);
-                }
+                self.fence(now, run, (place, device), power, node, scratch);
             }
             Action::Tell { to, entry } => self.with_voters(|voters, _| voters.tell(to, entry)),
             Action::Beat { to } => self.with_voters(|voters, _| voters.beat(to)),
@@ -118,6 +111,26 @@ impl Shell {
                 // The channel closes behind it: a lost word is not missed.
                 let _ = self.outbox.try_send(Output::Exit { left });
             }
+        }
+    }
+
+    /// Has a device do something; the service runtime runs its agent.
+    fn fence(
+        &mut self,
+        now: Instant,
+        run: u64,
+        (place, device): (u16, u16),
+        power: Power,
+        node: &mut Node,
+        scratch: &mut Scratch,
+    ) {
+        let Some(victim) = node.config().nodes.get(usize::from(place)) else { return };
+        let Some(device) = victim.fence.get(usize::from(device)) else { return };
+        let (victim, device) = (victim.name.clone(), Box::new(device.clone()));
+        if self.outbox.try_send(Output::Fence { run, victim, device, power }).is_err() {
+            let result = Err(("the service runtime does not keep up".into(), true));
+            let failed = Event::Fence(FenceEvent::Told { run, result });
+            node.step(now, failed, &mut scratch.actions);
         }
     }
 

@@ -21,6 +21,7 @@ mod known;
 mod recorder;
 pub mod replay;
 mod service;
+mod talk;
 mod token;
 mod turn;
 mod voters;

@@ -11,13 +11,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::{self, Config, Member};
+use crate::config::{Config, Member};
 use crate::core;
-use crate::core::event::{
-    Action, Event, Failure, FenceEvent, Inheritance, PortSpec, Power, ProxyEvent, ProxyOrder,
-    Secrets, Task,
-};
-use crate::core::status::{GateStatus, Note, Severity, Status};
+use crate::core::event::{Action, Event, Failure, Inheritance, PortSpec, Secrets, Task};
+use crate::core::status::{GateStatus, Note, Severity};
 use crate::io::ballots::Ballots;
 use crate::io::clock::{self, Timer};
 use crate::io::netlink::{self, Monitor};
@@ -25,7 +22,7 @@ use crate::io::packet::Announcer;
 use crate::io::port::{Buffers, Filters, Port, Received, Source};
 use crate::io::worker::{Completion, Gatekeeper, Setup, Worker};
 use crate::io::{realtime, wake};
-use crate::types::{Digest, IfIndex, Incarnation, Instant, VoterIx};
+use crate::types::{IfIndex, Incarnation, Instant};
 use crate::wire::announce;
 use crate::wire::peer::Keyring;
 
@@ -33,9 +30,10 @@ use super::act::Adverts;
 use super::fencing::Devices;
 use super::gatekeeper::Deadlines;
 use super::recorder::{Node, Recorder};
+pub(super) use super::talk::{Fresh, Input, Output};
 use super::token::{MOST_PATHS, Token};
 use super::voters::Voters;
-use super::watchdog::{Arming, Feeding};
+use super::watchdog::Feeding;
 
 /// Requests of the service runtime that may wait.
 pub(super) const INBOX: usize = 1024;
@@ -65,59 +63,6 @@ const RUNAWAY: Duration = Duration::from_secs(2);
 /// Rounds over all sockets before a timer that is due is believed: more than a full receive
 /// buffer holds, so a stalled daemon hears everything that was queued first.
 const ROUNDS: usize = 16;
-
-/// What the service runtime asks of the core thread.
-pub(super) enum Input {
-    /// The status, please.
-    Status(oneshot::Sender<Status>),
-    /// Are you there? Answered with the time.
-    Ping(oneshot::Sender<Instant>),
-    /// A proxy reported.
-    Proxy(u16, ProxyEvent),
-    /// A new configuration.
-    Reload(Box<Fresh>, oneshot::Sender<Vec<String>>),
-    /// A node is to have a group, an operator says.
-    Move(Box<str>, VoterIx),
-    /// An operator's word about the fencing of a node, or what became of a device.
-    Fence(FenceEvent),
-    /// The devices of the configuration in force, please.
-    Devices(oneshot::Sender<Devices>),
-    /// Whether the local clocks can be trusted.
-    Clock(Result<(), Box<str>>),
-    /// What became of the watchdog; answered when it is taken in.
-    Watchdog(Box<Arming>, oneshot::Sender<()>),
-    /// Give up gracefully.
-    Stop,
-    /// Leave everything to the next run.
-    Leave,
-}
-
-/// A new configuration, and what was read for it.
-pub(super) struct Fresh {
-    pub(super) config: Arc<Config>,
-    pub(super) secrets: Secrets,
-    pub(super) keys: Option<Keyring>,
-    pub(super) ballots: Option<Ballots>,
-    /// The file itself.
-    pub(super) text: String,
-}
-
-/// What the core thread tells the service runtime.
-#[derive(Debug)]
-pub(super) enum Output {
-    /// Something happened.
-    Note(Note),
-    /// Do something about a proxy.
-    Proxy(u16, Box<config::Proxy>, ProxyOrder),
-    /// Have a device switch a node off, or on.
-    Fence { run: u64, victim: String, device: Box<config::Device>, power: Power },
-    /// Every voter was seen with a configuration.
-    Settled { digest: Digest, vote: Duration },
-    /// This host must be reset, and `reboots` if it may be rebooted.
-    Reset { why: String, reboots: bool },
-    /// Everything is given up, or left as it is.
-    Exit { left: bool },
-}
 
 /// Everything outside, as the core thread holds it.
 pub(super) struct Shell {

@@ -1,13 +1,13 @@
-//! The keys about fencing: part of [`super::keys`].
+//! The keys about fencing.
 
-use super::form::{AGENT, CREDENTIAL, SECRET};
-use super::keys::{Key, Kind, Need, Table};
+use super::super::form::{AGENT, CREDENTIAL, SECRET};
+use super::{Key, Kind, Need, Table};
 
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
 
 /// `[fencing]`
-pub(super) static FENCING: Table = Table {
+pub(in super::super) static FENCING: Table = Table {
     header: "[fencing]",
     doc: "When a node's power is cut, and how.",
     keys: &[
@@ -73,7 +73,7 @@ pub(super) static FENCING: Table = Table {
 };
 
 /// `[node.fence]`
-pub(super) static DEVICE: Table = Table {
+pub(in super::super) static DEVICE: Table = Table {
     header: "[node.fence]",
     doc: "A device that cuts the node's power, or several as `[[node.fence]]`. All other keys are \
           the agent's own parameters, with `_` or `-`; those that are secrets stand in a file of \

@@ -1,10 +1,10 @@
-//! `[[hook]]`: its keys, as [`super::keys`] has those of the other tables.
+//! The keys of `[[hook]]`.
 
-use super::form::{NAME, SECRET, URL, USER, WORD};
-use super::keys::{HOUR, Key, Kind, Need, Table, text, time};
+use super::super::form::{NAME, SECRET, URL, USER, WORD};
+use super::{HOUR, Key, Kind, Need, Table, text, time};
 
 /// `[[hook]]`
-pub(super) static HOOK: Table = Table {
+pub(in super::super) static HOOK: Table = Table {
     header: "[[hook]]",
     doc: "A script or a webhook that is called when something happens: either `run` or `url`.",
     keys: &[
