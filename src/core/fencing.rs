@@ -141,8 +141,8 @@ impl Node {
         if lease.is_pair() {
             return true;
         }
-        let alone = lease.in_reach(now) < lease.majority()
-            && want.is_some_and(|w| w.why == Why::Ordered);
+        let alone =
+            lease.in_reach(now) < lease.majority() && want.is_some_and(|w| w.why == Why::Ordered);
         let seat = FENCE_SEATS + node;
         let target = self.fencing.targets.get(&node);
         let stand = Stand {
@@ -154,7 +154,9 @@ impl Node {
         };
         let decide = |lease: &mut Lease, out: &mut Vec<Action>| lease.decide(now, seat, stand, out);
         let won = self.with_lease(out, decide).flatten() == Some(Verdict::Won);
-        alone || won || self.lease.as_ref().is_some_and(|l| stand.keeps && l.holds(now, seat).is_some())
+        alone
+            || won
+            || self.lease.as_ref().is_some_and(|l| stand.keeps && l.holds(now, seat).is_some())
     }
 
     // ---- who is to be fenced ----

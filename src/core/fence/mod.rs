@@ -26,8 +26,9 @@ const AFTER: Duration = Duration::from_secs(5);
 const HOUR: Duration = Duration::from_hours(1);
 
 /// Why a node is fenced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Why {
     /// It may serve, and is not heard.

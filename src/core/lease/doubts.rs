@@ -269,7 +269,12 @@ impl Lease {
     fn say_shut(&mut self, now: Instant, group: u16, out: &mut Vec<Action>) {
         let Some(seat) = self.seats.get_mut(&group) else { return };
         let stand = seat.stand;
-        if !seat.stood || seat.holder.is_open() || seat.holder.is_asking() || stand.keeps || stand.frozen {
+        if !seat.stood
+            || seat.holder.is_open()
+            || seat.holder.is_asking()
+            || stand.keeps
+            || stand.frozen
+        {
             return;
         }
         seat.holder.void(now);

@@ -129,9 +129,10 @@ impl World {
 
     /// Whether an agent works on the power of a voter.
     pub(crate) fn is_at_work(&self, voter: usize) -> bool {
-        self.grid.agents.iter().any(|a| {
-            a.voter == voter && self.now < a.until && self.hosts[a.by].life == a.life
-        })
+        self.grid
+            .agents
+            .iter()
+            .any(|a| a.voter == voter && self.now < a.until && self.hosts[a.by].life == a.life)
     }
 
     pub(crate) fn who_works(&self) -> Option<usize> {
@@ -201,7 +202,8 @@ impl World {
         let Arrival::Agent { run, voter, device, power, mode } = what else { return what };
         let outlet = &self.grid.outlets[voter][usize::from(device)];
         // One device of a level says nothing of the host: the others may feed it.
-        let alone = self.grid.outlets[voter].iter().filter(|o| o.level == outlet.level).count() == 1;
+        let alone =
+            self.grid.outlets[voter].iter().filter(|o| o.level == outlet.level).count() == 1;
         let is_off = !outlet.on && !(alone && self.hosts[voter].powered);
         let seen = match power {
             Power::Off => is_off || self.mutant == Mutant::Liar,
@@ -209,7 +211,9 @@ impl World {
         };
         let result = match mode {
             Mode::Works | Mode::Slow if seen => Ok(()),
-            Mode::Works | Mode::Slow | Mode::Stuck => Err(("it is not as it should be".into(), true)),
+            Mode::Works | Mode::Slow | Mode::Stuck => {
+                Err(("it is not as it should be".into(), true))
+            }
             Mode::Fails => Err(("access denied".into(), false)),
             Mode::Hangs => Err(("no answer".into(), true)),
         };
@@ -231,7 +235,10 @@ impl World {
             return self.broke(format!("F0: {by} uses a device of {whom} out of turn"));
         };
         let others = self.grid.agents.iter().filter(|a| {
-            a.voter == voter && a.by != host && self.now < a.until && self.hosts[a.by].life == a.life
+            a.voter == voter
+                && a.by != host
+                && self.now < a.until
+                && self.hosts[a.by].life == a.life
         });
         if others.count() > 0 {
             self.grid.count.at_once += 1;
