@@ -135,8 +135,12 @@ impl World {
 }
 
 pub(crate) fn night(world: &mut World, kinds: &mut [u64; super::faults::KINDS]) {
-    if world.random.chance(70) {
+    if world.random.chance(80) {
         super::scenes::begin(world);
+        // Until everybody has heard a majority for long enough to fence.
+        if world.random.chance(80) {
+            world.run(3_200 * MS);
+        }
     }
     if world.random.chance(20) {
         world.kernel_fails = world.random.draw(15);
@@ -175,7 +179,9 @@ fn proven(world: &World) -> Real {
 
 /// The holder is lost, and may serve for ever for all that is known.
 pub(crate) fn cut(world: &mut World) {
-    let holder = super::scenes::begin(world);
+    super::scenes::begin(world);
+    world.run(3_200 * MS);
+    let Some(holder) = world.holder() else { return };
     world.grid.one_at_a_time = true;
     match world.random.draw(3) {
         0 => {
