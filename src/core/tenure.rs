@@ -69,17 +69,14 @@ impl Node {
                 before -= 1;
                 return true;
             }
-            match action {
-                // Those of the seats for fencing open nothing.
-                Action::Gate { group, .. } => {
-                    let id = self.order.get(usize::from(*group)).copied();
-                    *group = id.unwrap_or_default();
-                    id.is_some()
-                }
-                // Who may fence is asked anew by each run.
-                Action::Remember { group, .. } => *group < FENCE_SEATS,
-                _ => true,
+            // Those of the seats for fencing open nothing.
+            if let Action::Gate { group, .. } = action {
+                let id = self.order.get(usize::from(*group)).copied();
+                *group = id.unwrap_or_default();
+                return id.is_some();
             }
+            // Who may fence is asked anew by each run.
+            !matches!(action, Action::Remember { group, .. } if *group >= FENCE_SEATS)
         });
         Some(told)
     }
