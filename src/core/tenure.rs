@@ -104,7 +104,14 @@ impl Node {
                 | Action::Note(_)
                 | Action::Reloaded(_)
                 | Action::Exit { .. } => true,
+            // Those of the seats for fencing open nothing.
+            if let Action::Gate { group, .. } = action {
+                let id = self.order.get(usize::from(*group)).copied();
+                *group = id.unwrap_or_default();
+                return id.is_some();
             }
+            // Who may fence is asked anew by each run.
+            !matches!(action, Action::Remember { group, .. } if *group >= FENCE_SEATS)
         });
         Some(told)
     }

@@ -3,6 +3,7 @@
 //! it runs in.
 //!
 //! * `votes` is about votes and gates: small enough to see every state.
+//! * `strict` is about votes that need proof, where no gate is shut by time.
 //! * `whole` drives whole leases, through restarts and reloads: searched up to a limit.
 //! * `mutant` switches each rule off in turn. One that is not missed fails the test.
 //!
@@ -12,6 +13,7 @@
 
 mod mutant;
 mod scenes;
+mod strict;
 mod votes;
 mod whole;
 
@@ -119,6 +121,16 @@ fn no_votes_open_two_gates() {
 }
 
 #[test]
+fn no_strict_votes_open_two_gates() {
+    for scene in strict::scenes() {
+        let name = scene.name;
+        let found = search(scene, limit(400_000, 20_000_000), None);
+        print(name, &found);
+        assert_sound(name, &found);
+    }
+}
+
+#[test]
 fn no_leases_open_two_gates() {
     for scene in scenes::of_leases() {
         let name = scene.name;
@@ -137,6 +149,11 @@ fn what_is_excluded_would_be_seen() {
         print(name, &found);
         assert!(found.wrong.iter().any(|(p, _)| *p == votes::ONE_GATE), "{name}: {what}");
     }
+    let scene = strict::twin_of_a_stopped_clock();
+    let name = scene.name;
+    let found = search(scene, 3_000_000, Some(votes::ONE_GATE));
+    print(name, &found);
+    assert!(found.wrong.iter().any(|(p, _)| *p == votes::ONE_GATE), "{name}");
 }
 
 /// A round trip of four renewals, again and again: says at how many moments the gate is shut.
@@ -162,9 +179,24 @@ fn shut_for(mutant: Option<Mutant>) -> usize {
     shut
 }
 
+/// A voter grants, is started anew and forgets that; then another grants the same round. Says whether
+/// that opens the gate, of five voters.
+fn counts_what_was_forgotten(mutant: Option<Mutant>) -> bool {
+    let at = |ms: u64| Instant::BOOT + Duration::from_millis(ms);
+    let mut holder = Holder::default();
+    let round = holder.ask(at(1000), Duration::from_millis(100));
+    holder.granted(at(1000), VoterIx(0), round, 3, Voters::NONE);
+    holder.granted(at(1001), VoterIx(1), round, 3, Voters::NONE);
+    if mutant != Some(Mutant::KeepsVotes) {
+        holder.forget(VoterIx(1));
+    }
+    holder.granted(at(1002), VoterIx(2), round, 3, Voters::NONE).is_some()
+}
+
 fn hunt(row: &Row) -> (&'static str, Found) {
     match &row.stage {
         Stage::Votes(scene) => (scene.name, search(scene.clone(), 4_000_000, Some(row.property))),
+        Stage::Strict(scene) => (scene.name, search(scene.clone(), 4_000_000, Some(row.property))),
         Stage::Whole(scene) => (scene.name, search(scene.clone(), 1_000_000, Some(row.property))),
     }
 }
@@ -187,6 +219,10 @@ fn every_rule_is_missed_when_it_is_off() {
     assert!(shut_for(Some(Mutant::OneRound)) > 100, "only the last round counts: T1");
     let off = "only the last round counts, on a slow network";
     writeln!(table, "| {off} | T1 | slow network | the lease is renewed | – |").unwrap();
+    assert!(!counts_what_was_forgotten(None));
+    assert!(counts_what_was_forgotten(Some(Mutant::KeepsVotes)));
+    let off = "votes of a voter that was started anew count on";
+    writeln!(table, "| {off} | H13 | a late majority | the gate opens | – |").unwrap();
     assert!(survivors.is_empty(), "not missed:\n{}", survivors.join("\n"));
     assert_document(&table);
 }

@@ -1,6 +1,6 @@
 //! The rules, each switched off in turn.
 
-use super::{scenes, votes, whole};
+use super::{scenes, strict, votes, whole};
 
 /// A rule that is switched off, from outside of the shipped code: what it is told, or what is done
 /// with what it says, is wrong.
@@ -33,11 +33,20 @@ pub(crate) enum Mutant {
     NoQuietAfterSettling,
     Unlimited,
     InheritMoved,
+    LyingAgent,
+    LaxVotes,
+    NameProves,
+    LateMarks,
+    ReturnsEarly,
+    Doubtless,
+    KeepsVotes,
+    BeginsAlone,
 }
 
 /// Where a mutant is to be caught.
 pub(crate) enum Stage {
     Votes(votes::Scene),
+    Strict(strict::Scene),
     Whole(whole::Scene),
 }
 
@@ -69,6 +78,7 @@ fn whole(mutant: Mutant, hole: &'static str, off: &'static str, scene: whole::Sc
 /// Every mutant that has states to search.
 pub(crate) fn rows() -> Vec<Row> {
     let mut rows = votes_rows();
+    rows.extend(strict_rows());
     rows.extend(whole_rows());
     rows
 }
@@ -151,6 +161,23 @@ fn votes_rows() -> Vec<Row> {
             TENURES,
             scenes::two_candidates(),
         ),
+    ]
+}
+
+fn strict_rows() -> Vec<Row> {
+    use Mutant::*;
+    let row = |mutant, off, scene: strict::Scene| {
+        let stage = Stage::Strict(strict::Scene { mutant: Some(mutant), ..scene });
+        Row { mutant, off, hole: "H12", property: votes::ONE_GATE, stage }
+    };
+    vec![
+        row(LaxVotes, "a vote that needs proof ends by itself", strict::fenced()),
+        row(LyingAgent, "an agent says that a host is off, and it is not", strict::fenced()),
+        row(NameProves, "a proof names the node, not what was in doubt", strict::again()),
+        row(LateMarks, "a fence proves what was not known when it began", strict::again()),
+        row(ReturnsEarly, "another gate of a name ends a vote within its term", strict::twin()),
+        row(Doubtless, "a voter that forgot doubts nobody", strict::forgets()),
+        row(BeginsAlone, "of two nodes one begins with its own vote", strict::pair()),
     ]
 }
 

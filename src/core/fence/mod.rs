@@ -249,6 +249,12 @@ impl Target {
                 out.push(Deed::Dropped(*why));
                 self.phase = Phase::Idle;
             }
+            // Another reason, another delay.
+            (Phase::Delayed { why, .. } | Phase::Asking { why, .. }, Some(want))
+                if *why != want.why =>
+            {
+                self.phase = Phase::Delayed { why: want.why, until: now + want.delay };
+            }
             (Phase::Delayed { why, until }, Some(_)) if now >= *until => {
                 self.phase = Phase::Asking { why: *why, since: now };
             }

@@ -165,6 +165,7 @@ impl World {
     }
 
     fn bad_network(&mut self) {
+        self.grid.late = true;
         self.net.loss = self.random.draw(50);
         self.net.twice = self.random.draw(20);
         let slow = self.random.pick(&[1, 10, 60, 300, 3000]);
@@ -351,7 +352,12 @@ impl World {
         let proof = if self.shape.strict > 0 { 25_000 * MS } else { 0 };
         let limit = 8_000 * MS + 6 * longest + proof;
         let since = self.now;
-        if !self.run_until(limit, World::all_held) {
+        let held = if self.shape.strict > 0 {
+            self.held_in_the_end(limit)
+        } else {
+            self.run_until(limit, World::all_held)
+        };
+        if !held {
             return self
                 .broke(format!("I14: not every group is held {} s after calm", limit / MS / 1000));
         }

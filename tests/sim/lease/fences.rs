@@ -91,6 +91,23 @@ impl World {
         }
     }
 
+    /// Whether every group is held within that time. Who was switched off by an order of before is
+    /// switched on again by an operator, now and then.
+    pub(crate) fn held_in_the_end(&mut self, limit: Real) -> bool {
+        let (end, gone) = (self.now + limit, self.gone);
+        while self.now < end && !self.broken() {
+            for host in 0..self.names.len() {
+                if gone != Some(host) && !self.is_out(host) {
+                    self.button(host);
+                }
+            }
+            if self.run_until(3_000 * MS, Self::all_held) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Everything is repaired but for one host, which stays as it is or gets worse: the others are a
     /// majority, and its devices work. Says whether there is such a host.
     fn leave_one(&mut self) -> bool {
@@ -118,8 +135,12 @@ impl World {
 }
 
 pub(crate) fn night(world: &mut World, kinds: &mut [u64; super::faults::KINDS]) {
-    if world.random.chance(70) {
+    if world.random.chance(80) {
         super::scenes::begin(world);
+        // Until everybody has heard a majority for long enough to fence.
+        if world.random.chance(80) {
+            world.run(3_200 * MS);
+        }
     }
     if world.random.chance(20) {
         world.kernel_fails = world.random.draw(15);
@@ -138,9 +159,8 @@ pub(crate) fn night(world: &mut World, kinds: &mut [u64; super::faults::KINDS]) 
         }
     }
     if world.leave_one() {
-        let limit = 40_000 * MS;
         let since = world.now;
-        if !world.run_until(limit, World::all_held) && !world.broken() {
+        if !world.held_in_the_end(40_000 * MS) && !world.broken() {
             world.broke("I14: not every group is held while one host is gone".to_owned());
         }
         world.oracle.slowest = world.oracle.slowest.max(world.now - since);
@@ -159,7 +179,9 @@ fn proven(world: &World) -> Real {
 
 /// The holder is lost, and may serve for ever for all that is known.
 pub(crate) fn cut(world: &mut World) {
-    let holder = super::scenes::begin(world);
+    super::scenes::begin(world);
+    world.run(3_200 * MS);
+    let Some(holder) = world.holder() else { return };
     world.grid.one_at_a_time = true;
     match world.random.draw(3) {
         0 => {

@@ -95,6 +95,10 @@ impl World {
             self.oracle.given[host].remove(group);
             return;
         };
+        if grant.round == 0 {
+            // No vote: a forgetful voter notes who holds.
+            return;
+        }
         let new = Given { gate: grant.gate, until: self.hosts[host].clock.real(grant.until) };
         let old = self.oracle.given[host].insert(group.to_owned(), new);
         // Whom it had may be proven to be off.

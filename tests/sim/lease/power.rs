@@ -54,6 +54,8 @@ pub(crate) struct Grid {
     agents: Vec<Agent>,
     /// By who, in which run, and whom: how often it was begun.
     begun: std::collections::BTreeMap<(usize, u32, usize), u32>,
+    /// Datagrams of long ago may come: whose sender is heard by them, and still not alive.
+    pub(crate) late: bool,
     /// No two agents at a time are an accident here.
     pub(crate) one_at_a_time: bool,
     pub(crate) count: FenceCount,
@@ -203,6 +205,7 @@ impl World {
         let alone =
             self.grid.outlets[voter].iter().filter(|o| o.level == outlet.level).count() == 1;
         let is_off = !(outlet.on || alone && self.hosts[voter].powered);
+        let is_off = !outlet.on && !(alone && self.hosts[voter].powered);
         let seen = match power {
             Power::Off => is_off || self.mutant == Mutant::Liar,
             Power::On => outlet.on,
@@ -278,12 +281,22 @@ impl World {
         let last = self.hosts[host].met.get(&voter).copied().unwrap_or(0);
         let clear = self.net.slow.0 == 0 && self.net.twice == 0;
         if of.why == Some(Why::Lost) && clear && self.now < last + alive / 10 * 9 {
+        let clear = !self.grid.late;
+        if of.why == Why::Lost && clear && self.now < last + alive / 10 * 9 {
             self.broke(format!("F5: {by} fences {whom}, which it hears"));
         }
     }
 
     /// Somebody presses the button of a host, and switches on what feeds it.
+    ///
+    /// Not while an agent works on one outlet of several: a human who switches the first on again
+    /// before the second is off would make a proof of what never was.
     pub(crate) fn button(&mut self, host: usize) {
+        let levels = &self.shape.levels;
+        let several = levels.iter().any(|l| levels.iter().filter(|m| *m == l).count() > 1);
+        if several && self.is_at_work(host) {
+            return;
+        }
         for outlet in &mut self.grid.outlets[host] {
             outlet.on = true;
         }

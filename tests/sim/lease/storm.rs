@@ -164,7 +164,7 @@ fn describe(sum: &Sum, began: Instant) -> String {
 
 #[test]
 fn nights_of_everything() {
-    hold(Scene::Night, 6500);
+    hold(Scene::Night, 5000);
 }
 
 #[test]
@@ -209,12 +209,12 @@ fn forgetful_voters_are_quiet() {
 
 #[test]
 fn strict_nights() {
-    hold(Scene::Strict, 1000);
+    hold(Scene::Strict, 700);
 }
 
 #[test]
 fn a_lost_holder_is_fenced() {
-    hold(Scene::Cut, 300);
+    hold(Scene::Cut, 200);
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn of_two_nodes_one_survives() {
 
 #[test]
 fn a_plain_lease_waits_for_no_device() {
-    hold(Scene::DeadDevices, 300);
+    hold(Scene::DeadDevices, 100);
 }
 
 /// What is broken on purpose outside the core is found, or nothing else would be either.
