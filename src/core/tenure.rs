@@ -81,29 +81,6 @@ impl Node {
                 before -= 1;
                 return true;
             }
-            match action {
-                // Those of the seats for fencing open nothing.
-                Action::Gate { group, .. } => {
-                    let id = self.order.get(usize::from(*group)).copied();
-                    *group = id.unwrap_or_default();
-                    id.is_some()
-                }
-                // Who may fence is asked anew by each run.
-                Action::Remember { group, .. } => *group < FENCE_SEATS,
-                Action::Advertise { .. }
-                | Action::Announce { .. }
-                | Action::Probe { .. }
-                | Action::Kernel(_)
-                | Action::Proxy(..)
-                | Action::Tell { .. }
-                | Action::Beat { .. }
-                | Action::Guard(_)
-                | Action::Settled(_)
-                | Action::Fence { .. }
-                | Action::Reset { .. }
-                | Action::Note(_)
-                | Action::Reloaded(_)
-                | Action::Exit { .. } => true,
             // Those of the seats for fencing open nothing.
             if let Action::Gate { group, .. } = action {
                 let id = self.order.get(usize::from(*group)).copied();

@@ -205,7 +205,6 @@ impl World {
         let alone =
             self.grid.outlets[voter].iter().filter(|o| o.level == outlet.level).count() == 1;
         let is_off = !(outlet.on || alone && self.hosts[voter].powered);
-        let is_off = !outlet.on && !(alone && self.hosts[voter].powered);
         let seen = match power {
             Power::Off => is_off || self.mutant == Mutant::Liar,
             Power::On => outlet.on,
@@ -265,12 +264,8 @@ impl World {
             return self.broke(format!("F3: {by} fences {whom} and hears {heard} of {voters}"));
         }
         let met = &self.hosts[host].met;
-        let all = (0..config.nodes.len()).all(|n| {
-            let known = self.names.iter().position(|name| *name == config.nodes[n].name);
-            known.is_some_and(|v| v == self.hosts[host].voter || met.contains_key(&v))
-        });
         let waited = now >= status.started + config.fencing.startup_wait;
-        if (pair && !met.contains_key(&voter)) || (!pair && !all && !waited) {
+        if !met.contains_key(&voter) && (pair || !waited) {
             return self.broke(format!("F4: {by} has just started, and fences {whom}"));
         }
         let fresh = self.hosts[voter].since + 3_500 * MS > self.now;
@@ -279,10 +274,8 @@ impl World {
         }
         let alive = 6 * nanos(config.lease.renew);
         let last = self.hosts[host].met.get(&voter).copied().unwrap_or(0);
-        let clear = self.net.slow.0 == 0 && self.net.twice == 0;
-        if of.why == Some(Why::Lost) && clear && self.now < last + alive / 10 * 9 {
         let clear = !self.grid.late;
-        if of.why == Why::Lost && clear && self.now < last + alive / 10 * 9 {
+        if of.why == Some(Why::Lost) && clear && self.now < last + alive / 10 * 9 {
             self.broke(format!("F5: {by} fences {whom}, which it hears"));
         }
     }
@@ -293,7 +286,7 @@ impl World {
     /// before the second is off would make a proof of what never was.
     pub(crate) fn button(&mut self, host: usize) {
         let levels = &self.shape.levels;
-        let several = levels.iter().any(|l| levels.iter().filter(|m| *m == l).count() > 1);
+        let several = levels.iter().any(|l| levels.iter().filter(|m| *m == l).nth(1).is_some());
         if several && self.is_at_work(host) {
             return;
         }
