@@ -36,17 +36,22 @@ impl Node {
         }
         let mut setup = self.lease_setup();
         setup.gate = start.gate;
-        let votes = start.votes.as_ref().filter(|_| start.confirmed == Some(setup.digest));
-        let known = votes.is_some();
+        let known = start.votes.is_some() && start.confirmed == Some(setup.digest);
         setup.quiet = (!known).then_some(start.quiet);
         setup.confirmed = start.confirmed;
+        setup.remembers = start.votes.is_some();
         let mut lease = Lease::new(now, &setup);
         for (place, group) in (0..).zip(&self.config.groups) {
             if group.safety.is_leased() {
-                let vote = votes.map(|v| v.get(&group.name).copied().unwrap_or_default());
+                let votes = start.votes.as_ref();
+                let vote = votes.and_then(|v| v.get(&group.name)).copied().unwrap_or_default();
                 let open = start.open.get(&group.name).copied();
                 let open = open.filter(|until| *until > now && self.inherits(start, group));
-                lease.add(place, vote, open);
+                if known {
+                    lease.add(place, Some(vote), open);
+                } else {
+                    lease.add_doubted(place, vote, open);
+                }
             }
         }
         lease.set_marks(self.config.marks());

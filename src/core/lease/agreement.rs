@@ -91,7 +91,9 @@ impl Lease {
             // Who waits for the new terms to pass must find nothing open from the old ones.
             seat.holder.limit(now + setup.terms.term);
             seat.reported = None;
-            seat.voter.renumber(&change.places);
+            if change.voters {
+                seat.voter.renumber(&change.places);
+            }
             seat.voter = if self.strict.contains(is) {
                 // Who may serve what is new in a group is in doubt, as are all under new rules.
                 let same = before.contains(&was) && !change.grown.contains(is) && !change.voters;

@@ -5,7 +5,7 @@ use crate::types::{Instant, VoterIx};
 use crate::wire::peer::{Denial, Entry, News};
 
 use super::super::event::Action;
-use super::{Ask, Lease, Seat, remember};
+use super::{Ask, Lease, Seat};
 
 impl Lease {
     /// Asks every voter.
@@ -148,7 +148,7 @@ impl Lease {
             return;
         }
         if seat.voter.release(now, self.me, gate, round, successor) {
-            out.push(remember(group, &seat.voter));
+            self.keep(now, group, out);
         }
         for to in others {
             let entry = Entry { group, news: News::Release { gate, round, successor } };
@@ -182,6 +182,7 @@ mod tests {
             strict: BTreeSet::new(),
             fences: BTreeSet::new(),
             run: Incarnation(1),
+            remembers: true,
         };
         let mut lease = Lease::new(now, &setup);
         lease.add(0, Some(Vote::default()), None);

@@ -16,7 +16,7 @@ use crate::types::{GateId, Instant, VoterIx, Voters};
 use crate::wire::peer::{Doubt, Entry, News, Report};
 
 use super::super::event::Action;
-use super::{Lease, remember};
+use super::Lease;
 
 /// The first of the seats that are not about groups: whoever holds that of node `n`, at this place
 /// and `n`, may fence it. So no two do at once, and only where a majority is.
@@ -196,12 +196,16 @@ impl Lease {
         out: &mut Vec<Action>,
     ) {
         self.proofs.add((node, mark));
+        let mut proven = Vec::new();
         for (group, seat) in &mut self.seats {
             if seat.voter.proven(node, mark) {
-                out.push(remember(*group, &seat.voter));
                 seat.own_vote_is_free(now);
+                proven.push(*group);
             }
             seat.freed(now);
+        }
+        for group in proven {
+            self.keep(now, group, out);
         }
     }
 
@@ -210,11 +214,15 @@ impl Lease {
         let elector = &self.electors[from.index()];
         let gate = elector.head().and_then(|head| head.gate);
         let Some(gate) = gate.filter(|_| elector.twin().is_none()) else { return };
+        let mut returned = Vec::new();
         for (group, seat) in &mut self.seats {
             if seat.voter.returned(now, from, gate) {
                 seat.freed(now);
-                out.push(remember(*group, &seat.voter));
+                returned.push(*group);
             }
+        }
+        for group in returned {
+            self.keep(now, group, out);
         }
     }
 
@@ -235,7 +243,7 @@ impl Lease {
         // A gate that cannot be relied upon may be open whatever its daemon believes.
         let known = holds.is_some() || (report.holds.is_zero() && !report.frozen);
         if known && seat.voter.accounted(from, holds.map(|gate| (gate, now + term))) {
-            out.push(remember(group, &seat.voter));
+            self.keep(now, group, out);
         }
         let Some(doubt) = report.doubt else { return };
         if doubt.of.has(self.me) && Some(doubt.mark) == self.gate {

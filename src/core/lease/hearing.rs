@@ -4,7 +4,7 @@ use crate::types::{Instant, VoterIx};
 use crate::wire::peer::{Denial, Entry, Message, News};
 
 use super::super::event::Action;
-use super::{Ask, Changed, Lease, remember, seat};
+use super::{Ask, Changed, Lease, seat};
 
 impl Lease {
     /// A session with another run of `from` was agreed on: both ends hear each other.
@@ -97,13 +97,14 @@ impl Lease {
             News::Release { gate, round, successor } => {
                 self.electors[from.index()].gave_up(group);
                 let Some(seat) = self.seats.get_mut(&group) else { return };
-                if seat.voter.release(now, from, *gate, *round, *successor) {
-                    out.push(remember(group, &seat.voter));
-                }
+                let given_back = seat.voter.release(now, from, *gate, *round, *successor);
                 if *successor == Some(self.me) {
                     seat.succeed(now);
                 }
                 seat.freed(now);
+                if given_back {
+                    self.keep(now, group, out);
+                }
             }
             News::Fenced { node, mark } => self.fenced(now, *node, *mark, out),
             News::Report(report) if fresh => {

@@ -89,6 +89,9 @@ pub struct Lease {
     /// Voters that have been heard since the start.
     met: Voters,
     proofs: Proofs,
+    /// Whether what outlives this process has all votes: nothing is written there before the first
+    /// vote of a voter that may have forgotten some.
+    vouched: bool,
     /// What the file says, by part: for whoever has another.
     marks: Aside<Vec<(u32, u64)>>,
     /// How often the configuration changed in this run: what is doubted for that has a name of its
@@ -122,6 +125,7 @@ impl Lease {
             fences: setup.fences.clone(),
             met: Voters::NONE.with(setup.me),
             proofs: Proofs::default(),
+            vouched: setup.remembers,
             marks: Aside::default(),
             switched: 0,
         }
@@ -131,11 +135,25 @@ impl Lease {
     /// `None` if that may have been forgotten. `open` is until when its gate is open already, for
     /// the heir of one that was.
     pub fn add(&mut self, group: u16, vote: Option<Vote>, open: Option<Instant>) {
-        let doubted = vote.map_or(self.other_nodes(), |v| v.doubted);
-        let vote = vote.unwrap_or_default();
+        match vote {
+            Some(vote) => self.seat_of(group, vote, open),
+            None => self.add_doubted(group, Vote::default(), open),
+        }
+    }
+
+    /// The same where what was remembered may not be all, or may be about another file: whose
+    /// number stands there is not known for sure, so everybody is doubted instead.
+    pub fn add_doubted(&mut self, group: u16, vote: Vote, open: Option<Instant>) {
+        let strict = self.strict.contains(&group);
+        let grant = vote.grant.filter(|_| !strict);
+        let vote = Vote { grant, doubted: self.other_nodes(), ..vote };
+        self.seat_of(group, vote, open);
+    }
+
+    fn seat_of(&mut self, group: u16, vote: Vote, open: Option<Instant>) {
         let mut voter = Voter::remembering(vote.grant, vote.epoch);
         if self.strict.contains(&group) {
-            voter = voter.strict(doubted, GateId(self.run.0));
+            voter = voter.strict(vote.doubted, GateId(self.run.0));
         }
         let holder = open.map_or_else(Holder::default, Holder::inheriting);
         self.seats.insert(group, Seat::new(voter, holder));
@@ -145,6 +163,10 @@ impl Lease {
     /// allow: who waits for these to pass must find nothing open. Before anything is told.
     pub fn begin(&mut self, now: Instant, out: &mut Vec<Action>) {
         self.found_fence_seats(now);
+        if self.vouched {
+            let doubtful = self.seats.iter().filter(|(_, s)| s.voter.doubted() != Voters::NONE);
+            out.extend(doubtful.map(|(group, seat)| remember(*group, &seat.voter)));
+        }
         let limit = now + self.terms.term;
         for (group, seat) in self.seats.iter_mut().filter(|(_, s)| s.holder.until() > limit) {
             seat.holder.limit(limit);
@@ -356,9 +378,22 @@ impl Lease {
         let seat = self.seats.get_mut(&group)?;
         let answer = seat.voter.vote(now, ask, self.terms.vote)?;
         if answer.is_ok() {
-            out.push(remember(group, &seat.voter));
+            self.keep(now, group, out);
         }
         Some(answer.map(|_| ()))
+    }
+
+    /// Writes a vote down where it outlives this process. The first one of a voter that may have
+    /// forgotten some brings all along, with whom it doubts; before that nothing there counts.
+    fn keep(&mut self, now: Instant, group: u16, out: &mut Vec<Action>) {
+        if !self.vouched && self.silence(now, group).is_some() {
+            return;
+        }
+        if std::mem::replace(&mut self.vouched, true) {
+            out.extend(self.seats.get(&group).map(|seat| remember(group, &seat.voter)));
+        } else {
+            out.extend(self.seats.iter().map(|(group, seat)| remember(*group, &seat.voter)));
+        }
     }
 
     // ---- what follows ----

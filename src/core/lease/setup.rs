@@ -35,6 +35,8 @@ pub struct Setup {
     pub fences: BTreeSet<u16>,
     /// Names this run.
     pub run: Incarnation,
+    /// Whether what outlives this process has the votes of an earlier one.
+    pub remembers: bool,
 }
 
 impl Setup {
@@ -57,6 +59,7 @@ impl Setup {
             strict: places(|g| g.safety == config::Safety::LeaseFence),
             fences: fenced.map(|(node, _)| node).collect(),
             run,
+            remembers: false,
         }
     }
 }

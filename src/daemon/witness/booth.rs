@@ -80,11 +80,15 @@ impl Booth {
         let known = votes.is_some() && confirmed.digest == Some(setup.digest);
         setup.quiet = (!known).then_some(confirmed.longest());
         setup.confirmed = confirmed.digest;
+        setup.remembers = votes.is_some();
         let mut lease = Lease::new(now, &setup);
         for (place, group) in leased(&config) {
-            let votes = votes.as_ref().filter(|_| known);
-            let vote = votes.map(|v| v.get(&group.name).copied().unwrap_or_default());
-            lease.add(place, vote, None);
+            let vote = votes.as_ref().and_then(|v| v.get(&group.name)).copied().unwrap_or_default();
+            if known {
+                lease.add(place, Some(vote), None);
+            } else {
+                lease.add_doubted(place, vote, None);
+            }
         }
         lease.set_marks(config.marks());
         let voters = Voters::open(&config, Member::Witness(me), keys.clone(), run)?;
