@@ -286,12 +286,12 @@ impl World {
 
     /// Somebody presses the button of a host, and switches on what feeds it.
     ///
-    /// Not while an agent works on one outlet of several: a human who switches the first on again
+    /// Of several outlets none, while the host is on: a human who switches the first on again
     /// before the second is off would make a proof of what never was.
     pub(crate) fn button(&mut self, host: usize) {
         let levels = &self.shape.levels;
         let several = levels.iter().any(|l| levels.iter().filter(|m| *m == l).count() > 1);
-        if several && self.is_at_work(host) {
+        if several && self.hosts[host].powered {
             return;
         }
         for outlet in &mut self.grid.outlets[host] {
