@@ -273,7 +273,8 @@ impl World {
             return self.broke(format!("F4: {by} has just started, and fences {whom}"));
         }
         let fresh = self.hosts[voter].since + 3_500 * MS > self.now;
-        if of.why == Why::Lost && self.is_calm && self.gone != Some(voter) && !fresh {
+        let well = self.hosts[voter].powered && self.gone != Some(voter) && !fresh;
+        if of.why == Why::Lost && self.is_calm && well {
             return self.broke(format!("F10: {by} fences {whom}, which nothing is wrong with"));
         }
         let alive = 6 * nanos(config.lease.renew);
