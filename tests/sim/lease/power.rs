@@ -270,6 +270,8 @@ impl World {
         }
         let fresh = self.hosts[voter].since + 3_500 * MS > self.now;
         if of.why == Some(Why::Lost) && self.is_calm && self.gone != Some(voter) && !fresh {
+        let well = self.hosts[voter].powered && self.gone != Some(voter) && !fresh;
+        if of.why == Why::Lost && self.is_calm && well {
             return self.broke(format!("F10: {by} fences {whom}, which nothing is wrong with"));
         }
         let alive = 6 * nanos(config.lease.renew);
@@ -282,12 +284,14 @@ impl World {
 
     /// Somebody presses the button of a host, and switches on what feeds it.
     ///
-    /// Not while an agent works on one outlet of several: a human who switches the first on again
+    /// Of several outlets none, while the host is on: a human who switches the first on again
     /// before the second is off would make a proof of what never was.
     pub(crate) fn button(&mut self, host: usize) {
         let levels = &self.shape.levels;
         let several = levels.iter().any(|l| levels.iter().filter(|m| *m == l).nth(1).is_some());
         if several && self.is_at_work(host) {
+        let several = levels.iter().any(|l| levels.iter().filter(|m| *m == l).count() > 1);
+        if several && self.hosts[host].powered {
             return;
         }
         for outlet in &mut self.grid.outlets[host] {
