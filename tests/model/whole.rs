@@ -179,6 +179,8 @@ impl Scene {
             nodes: text.voters.len(),
             strict: BTreeSet::new(),
             fences: BTreeSet::new(),
+            // Doubts are none here.
+            remembers: true,
             run: Incarnation(0),
         }
     }

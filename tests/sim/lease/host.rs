@@ -158,18 +158,24 @@ impl Witness {
         me: usize,
         start: &Kept,
         run: Incarnation,
+        out: &mut Vec<Action>,
     ) -> Self {
         let mut setup = setup(&config, me, run);
-        let votes = start.votes.as_ref().filter(|_| start.confirmed == Some(setup.digest));
-        setup.quiet = votes.is_none().then_some(start.longest);
+        let known = start.votes.is_some() && start.confirmed == Some(setup.digest);
+        setup.quiet = (!known).then_some(start.longest);
+        setup.remembers = start.votes.is_some();
         setup.confirmed = start.confirmed;
         let mut lease = Lease::new(now, &setup);
         for (place, group) in leased(&config) {
-            let vote = votes.map(|v| v.get(group).copied().unwrap_or_default());
-            lease.add(place, vote, None);
+            let votes = start.votes.as_ref();
+            let vote = votes.and_then(|v| v.get(group)).copied().unwrap_or_default();
+            if known {
+                lease.add(place, Some(vote), None);
+            } else {
+                lease.add_doubted(place, vote, None);
+            }
         }
-        // It holds nothing: there is nothing to do.
-        lease.begin(now, &mut Vec::new());
+        lease.begin(now, out);
         Self { lease, config, parked: None, me, run }
     }
 

@@ -269,9 +269,8 @@ impl World {
             return self.broke(format!("F4: {by} has just started, and fences {whom}"));
         }
         let fresh = self.hosts[voter].since + 3_500 * MS > self.now;
-        if of.why == Some(Why::Lost) && self.is_calm && self.gone != Some(voter) && !fresh {
         let well = self.hosts[voter].powered && self.gone != Some(voter) && !fresh;
-        if of.why == Why::Lost && self.is_calm && well {
+        if of.why == Some(Why::Lost) && self.is_calm && well {
             return self.broke(format!("F10: {by} fences {whom}, which nothing is wrong with"));
         }
         let alive = 6 * nanos(config.lease.renew);
@@ -289,8 +288,6 @@ impl World {
     pub(crate) fn button(&mut self, host: usize) {
         let levels = &self.shape.levels;
         let several = levels.iter().any(|l| levels.iter().filter(|m| *m == l).nth(1).is_some());
-        if several && self.is_at_work(host) {
-        let several = levels.iter().any(|l| levels.iter().filter(|m| *m == l).count() > 1);
         if several && self.hosts[host].powered {
             return;
         }

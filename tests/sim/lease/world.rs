@@ -561,7 +561,7 @@ impl World {
             }
             Member::Witness(_) => {
                 let me = super::place(&config, &self.hosts[host].name).unwrap();
-                Daemon::Witness(Box::new(Witness::new(now, config, me, &kept, run)))
+                Daemon::Witness(Box::new(Witness::new(now, config, me, &kept, run, &mut out)))
             }
         };
         self.hosts[host].daemon = Some(daemon);
