@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use vipd::config::Lease;
+use vipd::config::{Lease, Safety};
 use vipd::core::lease::Vote;
 use vipd::types::{GateId, Instant, Priority};
 use vipd::wire::peer::{Entry, News};
@@ -126,11 +126,14 @@ impl World {
         if config.groups.iter().any(|g| g.name == group && !g.safety.is_leased()) {
             return;
         }
+        // A strict vote outlives its term, in doubt: by that a host whose clock stood still may open.
+        let strict =
+            config.groups.iter().any(|g| g.name == group && g.safety == Safety::LeaseFence);
         let shuts = this.clock.real(until) + nanos(Lease::DRAIN);
         let mut outlive: Vec<_> = (0..self.hosts.len())
             .filter(|voter| {
                 let given = self.oracle.given[*voter].get(group);
-                given.is_some_and(|g| g.gate == gate && g.until >= shuts)
+                given.is_some_and(|g| g.gate == gate && (strict || g.until >= shuts))
             })
             .map(|voter| self.hosts[voter].voter)
             .collect();
