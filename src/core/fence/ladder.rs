@@ -1,4 +1,5 @@
-//! In which order the devices of a node are used: level by level, every device of a level.
+//! In which order the devices of a node are used: level by level, every device of a level; and all
+//! but the last once more, for a host has no power only while all of them are off at once.
 
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ pub struct Ladder {
     rungs: Vec<Rung>,
     at: usize,
     attempt: u32,
+    /// Whether the level is gone over once more.
+    again: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +59,7 @@ impl Ladder {
             })
             .collect();
         rungs.sort_by_key(|rung| rung.level);
-        Self { rungs, at: 0, attempt: 0 }
+        Self { rungs, at: 0, attempt: 0, again: false }
     }
 
     /// The first step.
@@ -73,17 +76,26 @@ impl Ladder {
         if ok {
             self.attempt = 0;
             self.at += 1;
-            let more = self.rungs.get(self.at).is_some_and(|rung| rung.level == level);
-            if more {
+            let of_level = |rung: &&Rung| rung.level == level;
+            let first = self.rungs.iter().position(|rung| rung.level == level).unwrap_or(0);
+            let count = self.rungs.iter().filter(of_level).count();
+            let last = first + count - usize::from(self.again);
+            if self.at < last {
                 return self.first_try();
             }
-            let used = self.rungs.iter().filter(|rung| rung.level == level);
+            if !self.again && count > 1 {
+                (self.again, self.at) = (true, first);
+                let device = self.rungs[first].device;
+                return Next::Use { device, after: Duration::ZERO };
+            }
+            let used = self.rungs.iter().filter(of_level);
             return Next::Done { devices: used.map(|rung| rung.device).collect() };
         }
         if again && self.attempt < rung.attempts {
             return Next::Use { device: rung.device, after: PAUSE };
         }
         self.attempt = 0;
+        self.again = false;
         let higher = self.rungs.iter().position(|rung| rung.level > level);
         self.at = higher.unwrap_or(self.rungs.len());
         self.first_try()
@@ -127,14 +139,15 @@ mod tests {
     fn every_device_of_a_level_and_level_after_level() {
         let all = [device(2, 1), device(1, 2), device(1, 1)];
         let done = |devices: &[u16]| Next::Done { devices: devices.to_vec() };
-        let rows: [(Answers, &[u16], Next); 7] = [
-            (&[OK, OK], &[1, 2], done(&[1, 2])),
-            (&[NO, OK, OK], &[1, 1, 2], done(&[1, 2])),
+        let rows: [(Answers, &[u16], Next); 8] = [
+            (&[OK, OK, OK], &[1, 2, 1], done(&[1, 2])),
+            (&[NO, OK, OK, OK], &[1, 1, 2, 1], done(&[1, 2])),
             (&[LATE, OK], &[1, 0], done(&[0])),
             (&[NO, NO, OK], &[1, 1, 0], done(&[0])),
             (&[OK, NO, OK], &[1, 2, 0], done(&[0])),
             (&[OK, NO, NO], &[1, 2, 0], Next::Failed),
             (&[NO, NO, NO], &[1, 1, 0], Next::Failed),
+            (&[OK, OK, LATE, OK], &[1, 2, 1, 0], done(&[0])),
         ];
         for (answers, used, next) in rows {
             assert_eq!(walk(&all, answers), (used.to_vec(), next), "{answers:?}");

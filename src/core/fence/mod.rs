@@ -517,6 +517,7 @@ mod tests {
         bench.action = FenceAction::Reboot;
         bench.see(0, Some(want(Why::Lost)), false, true);
         assert_eq!(bench.told(10, true), [Deed::Off(1)]);
+        assert_eq!(bench.told(15, true), [Deed::Off(0)], "is it still?");
         assert_eq!(bench.told(20, true), [down(20), Deed::On(0)]);
         assert_eq!(bench.told(30, false), [Deed::StaysOff("no power".into()), Deed::On(1)]);
         assert_eq!(bench.told(40, true), []);
