@@ -4,8 +4,8 @@
 set -eu
 
 PACKAGES="iproute2 nftables keepalived frr haproxy tshark tcpdump iputils-ping iputils-arping \
-systemd-container debootstrap dbus polkitd procps clang llvm fence-agents openipmi ipmitool python3-venv openssl"
-systemd-container debootstrap dbus polkitd procps clang llvm qemu-system-x86 busybox-static cpio kmod"
+systemd-container debootstrap dbus polkitd procps clang llvm fence-agents openipmi ipmitool \
+python3-venv openssl qemu-system-x86 busybox-static cpio kmod"
 # What these packages would start at boot.
 UNITS="keepalived.service haproxy.service frr.service nftables.service openipmi.service \
 ipmievd.service"

@@ -45,11 +45,18 @@ impl Config {
             .map(|v| if v.witness { format!("{} (a witness)", v.name) } else { v.name.to_owned() })
             .collect();
         let spare = voters.len() - self.majority();
-        out.push(format!(
-            "lease: {} of {} voters must agree, so {spare} may fail",
-            self.majority(),
-            voters.len(),
-        ));
+        out.push(if voters.len() == 2 {
+            // No other two voters pass the checks.
+            "lease: of two nodes the holder goes on alone; the other takes over with its vote, or when \
+             it has fenced it"
+                .to_owned()
+        } else {
+            format!(
+                "lease: {} of {} voters must agree, so {spare} may fail",
+                self.majority(),
+                voters.len(),
+            )
+        });
         out.push(format!("  voters        {}", voters.join(", ")));
         out.push(format!(
             "  renewal       every {}; {} in a row may be lost",
