@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::config::{Device, Safety, When};
+use crate::config::{Config, Device, Safety, When};
 use crate::types::{Instant, Priority, VoterIx};
 use crate::wire::peer::{Message, News};
 
@@ -59,6 +59,22 @@ impl Node {
                 self.carry_out(now, node, deeds, out);
             }
         }
+    }
+
+    /// Nodes have other places in the configuration now in force than in the one before.
+    pub(super) fn renumber_fencing(&mut self, was: &Config) {
+        let place = |node: u16| {
+            let name = &was.nodes.get(usize::from(node))?.name;
+            let is = self.config.nodes.iter().position(|n| n.name == *name)?;
+            u16::try_from(is).ok()
+        };
+        let Fencing { targets, runs, orders, .. } = &mut self.fencing;
+        let old = std::mem::take(targets);
+        targets.extend(old.into_iter().filter_map(|(node, target)| Some((place(node)?, target))));
+        let old = std::mem::take(runs);
+        let moved = old.into_iter();
+        runs.extend(moved.filter_map(|(run, (node, power))| Some((run, (place(node)?, power)))));
+        *orders = std::mem::take(orders).into_iter().filter_map(place).collect();
     }
 
     /// A person says that a node is off. One that is heard is not.

@@ -205,7 +205,7 @@ impl Service {
                 if *lock(&self.fencing.at_work) > 0 {
                     return;
                 }
-                let run = self.fencing.agents.run(device, Verb::Status, node).await;
+                let run = self.fencing.agents.probe(device, node).await;
                 let good = run.outcome.is_good();
                 let text = words(&run.outcome);
                 let key = (node.clone(), place);
