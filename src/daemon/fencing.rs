@@ -15,10 +15,10 @@ use crate::io::clock;
 use crate::io::events::Record;
 use crate::io::fence::{Agents, Outcome, Verb};
 use crate::io::history::{History, KEPT};
-use crate::io::wake;
 
+use super::asking::{self, ANSWER};
 use super::recorder::Node;
-use super::service::{ANSWER, FULL, Service};
+use super::service::Service;
 use super::turn::Input;
 
 /// Notes that may wait for the disk.
@@ -60,9 +60,9 @@ pub(super) struct Fencing {
 impl Fencing {
     pub(super) fn open(runtime_dir: &Path, state_dir: &Path) -> Self {
         let agents = Agents::new(runtime_dir);
-        let killed = agents.reap();
-        if killed > 0 {
-            tracing::warn!(killed, "agents of an earlier run were still at work");
+        let left = agents.reap();
+        if left > 0 {
+            tracing::info!(left, "processes of fence agents that an earlier run left were killed");
         }
         let (file, history) = History::open(state_dir);
         Self {
@@ -165,16 +165,8 @@ impl Service {
                     outcome != Outcome::TimedOut,
                 )),
             };
-            this.say(Input::Fence(FenceEvent::Told { run, result })).await;
+            asking::tell(&this.inbox, Input::Fence(FenceEvent::Told { run, result })).await;
         });
-    }
-
-    /// Tells the core thread something that must not be lost.
-    async fn say(&self, mut input: Input) {
-        while let Err(wake::Full(back)) = self.inbox.try_send(input) {
-            input = back;
-            tokio::time::sleep(FULL).await;
-        }
     }
 
     /// Asks every device now and then whether it answers: a broken one is known before it is needed.

@@ -11,6 +11,7 @@
 //! `instance` makes sure that one node runs once, and remembers what it may leave behind.
 
 mod act;
+mod asking;
 mod clocks;
 pub mod doctor;
 mod fencing;
@@ -203,11 +204,7 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
         .stack_size(turn::STACK)
         .spawn(move || turn::run(shell, start))
         .map_err(io_error("the core thread"))?;
-    // Before any agent is run, and while the core goes on with what cannot wait.
-    let left = io::fence::Agents::new(&options.runtime_dir).reap();
-    if left > 0 {
-        tracing::info!(left, "processes of fence agents that an earlier run left were killed");
-    }
+    // Kills what earlier agents left, while the core goes on with what cannot wait.
     let (before, of) = ((record, gate), (node.as_str(), &*loaded.config));
     let service = Arc::new(service::Service::new(options.clone(), instance, before, of, inbox));
     let clean = runtime.block_on(service.run((&loaded.warnings, &loaded.config), server, outbox));

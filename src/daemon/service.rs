@@ -22,13 +22,14 @@ use crate::core::hook::State;
 use crate::core::status::{Note, Status};
 use crate::io::ballots::Ballots;
 use crate::io::events::{self, EventLog};
-use crate::io::notify::{self, Watchdog};
+use crate::io::notify;
 use crate::io::proxy::Supervisor;
 use crate::io::record::Record;
-use crate::io::{clock, job, wake};
+use crate::io::{job, wake};
 use crate::types::{Digest, GateId, VoterIx};
 use crate::wire::peer::Keyring;
 
+use super::asking::{self, ANSWER};
 use super::clocks::{self, Told};
 use super::fencing::Fencing;
 use super::hooks::Hooks;
@@ -41,12 +42,8 @@ const MOVE_LIMIT: Duration = Duration::from_secs(3);
 const MOVE_LOOK: Duration = Duration::from_millis(10);
 /// How many more looks the gap is waited for.
 const MOVE_LOOKS_FOR_GAP: u128 = 60;
-/// How long the core thread may take to answer.
-pub(super) const ANSWER: Duration = Duration::from_secs(1);
 /// Reports of proxies that may wait.
 const PROXY_EVENTS: usize = 256;
-/// How long to wait when the core thread's mailbox is full.
-pub(super) const FULL: Duration = Duration::from_millis(5);
 /// The largest password file that is read.
 const PASSWORD_FILE: u64 = 4096;
 /// The largest file of keys that is read.
@@ -204,13 +201,7 @@ impl Service {
         &self,
         input: impl FnOnce(oneshot::Sender<T>) -> Input,
     ) -> Result<T, Unavailable> {
-        let (to, answer) = oneshot::channel();
-        self.inbox.try_send(input(to)).map_err(|_| Unavailable::Late(ANSWER))?;
-        match tokio::time::timeout(ANSWER, answer).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(Unavailable::Stopping),
-            Err(_) => Err(Unavailable::Late(ANSWER)),
-        }
+        asking::ask(&self.inbox, input).await
     }
 
     /// Runs until the core thread has given everything up; says whether that went well.
@@ -235,7 +226,7 @@ impl Service {
             let _ = stopped.await;
         }));
         let signals = tokio::spawn(Arc::clone(&self).signals());
-        let alive = tokio::spawn(Arc::clone(&self).alive());
+        let alive = tokio::spawn(asking::alive(self.inbox.clone(), Input::Ping));
         let clocks = tokio::spawn(Arc::clone(&self).clocks());
         let devices = tokio::spawn(Arc::clone(&self).check_devices());
         let feed = tokio::spawn(feed(self.inbox.clone(), reports));
@@ -394,15 +385,7 @@ impl Service {
     /// Reads the file, and hands it to the core if it is valid; logs the outcome.
     async fn reload_file(&self) -> Result<ReloadReport, ReloadError> {
         let _one = self.reloading.lock().await;
-        notify::reloading();
-        let result = self.try_reload().await;
-        match &result {
-            Ok(report) if report.changes.is_empty() => tracing::info!("reloaded: nothing changed"),
-            Ok(report) => tracing::info!(changes = report.changes.join("; "), "reloaded"),
-            Err(error) => tracing::error!("not reloaded: {error}"),
-        }
-        notify::ready(if result.is_ok() { "running" } else { "running; last reload refused" });
-        result
+        asking::reload("running", self.try_reload()).await
     }
 
     async fn try_reload(&self) -> Result<ReloadReport, ReloadError> {
@@ -487,28 +470,12 @@ impl Service {
         })
         .await;
     }
-
-    /// Tells systemd that the core loop lives: only its own answer counts.
-    async fn alive(self: Arc<Self>) {
-        let Some(watchdog) = Watchdog::from_env() else { return };
-        let mut beat = tokio::time::interval(watchdog.period());
-        loop {
-            beat.tick().await;
-            if let Ok(answered) = self.ask(Input::Ping).await {
-                watchdog.ping(answered, clock::now());
-            }
-        }
-    }
 }
 
 /// Hands the core what proxies report. A full mailbox makes it wait: no report is lost.
 async fn feed(inbox: wake::Sender<Input>, mut reports: mpsc::Receiver<(u16, ProxyEvent)>) {
     while let Some((group, event)) = reports.recv().await {
-        let mut input = Input::Proxy(group, event);
-        while let Err(wake::Full(back)) = inbox.try_send(input) {
-            input = back;
-            tokio::time::sleep(FULL).await;
-        }
+        asking::tell(&inbox, Input::Proxy(group, event)).await;
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,17 +14,15 @@ use crate::api::{
 };
 use crate::core::status::Status;
 use crate::io::events::{self, EventLog};
-use crate::io::notify::{self, Watchdog};
+use crate::io::notify;
 use crate::io::record::Record;
-use crate::io::{clock, wake};
+use crate::io::wake;
 
+use super::super::asking::{self, ANSWER};
 use super::super::clocks::{self, Told};
 use super::booth::Fresh;
 use super::hall::Input;
 use super::{Loaded, Options, Output, Refusal, load, open_ballots};
-
-/// How long the voting thread may take to answer.
-const ANSWER: Duration = Duration::from_secs(1);
 
 /// What the API, the signals and the watchdog share.
 pub(super) struct Service {
@@ -57,13 +54,7 @@ impl Service {
         &self,
         input: impl FnOnce(oneshot::Sender<T>) -> Input,
     ) -> Result<T, Unavailable> {
-        let (to, answer) = oneshot::channel();
-        self.inbox.try_send(input(to)).map_err(|_| Unavailable::Late(ANSWER))?;
-        match tokio::time::timeout(ANSWER, answer).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(Unavailable::Stopping),
-            Err(_) => Err(Unavailable::Late(ANSWER)),
-        }
+        asking::ask(&self.inbox, input).await
     }
 
     /// Runs until it is told to stop; says whether the voting thread was there to the end.
@@ -81,7 +72,7 @@ impl Service {
             // The sender is dropped or fires: either way it is over.
             let _ = stopped.await;
         }));
-        let watchdog = tokio::spawn(Arc::clone(&self).watchdog());
+        let alive = tokio::spawn(asking::alive(self.inbox.clone(), Input::Ping));
         let clocks = tokio::spawn(Arc::clone(&self).clocks());
         if self.ask(Input::Ping).await.is_ok() {
             tracing::info!(clusters = self.clusters.join(", "), "voting");
@@ -101,7 +92,7 @@ impl Service {
         };
         // Nothing is held, so there is nothing to hand over; votes are written down already.
         let _ = self.inbox.send(Input::Stop);
-        watchdog.abort();
+        alive.abort();
         clocks.abort();
         drop(stop_server);
         let _ = tokio::time::timeout(ANSWER, api).await;
@@ -153,15 +144,7 @@ impl Service {
     /// Reads the files, and hands them on if all are valid; logs the outcome.
     async fn reload_files(&self) -> Result<ReloadReport, ReloadError> {
         let _one = self.reloading.lock().await;
-        notify::reloading();
-        let result = self.try_reload().await;
-        match &result {
-            Ok(report) if report.changes.is_empty() => tracing::info!("reloaded: nothing changed"),
-            Ok(report) => tracing::info!(changes = report.changes.join("; "), "reloaded"),
-            Err(error) => tracing::error!("not reloaded: {error}"),
-        }
-        notify::ready(if result.is_ok() { "voting" } else { "voting; last reload refused" });
-        result
+        asking::reload("voting", self.try_reload()).await
     }
 
     async fn try_reload(&self) -> Result<ReloadReport, ReloadError> {
@@ -211,18 +194,6 @@ impl Service {
             },
         )
         .await;
-    }
-
-    /// Tells systemd that the voting thread lives: only its own answer counts.
-    async fn watchdog(self: Arc<Self>) {
-        let Some(watchdog) = Watchdog::from_env() else { return };
-        let mut beat = tokio::time::interval(watchdog.period());
-        loop {
-            beat.tick().await;
-            if let Ok(answered) = self.ask(Input::Ping).await {
-                watchdog.ping(answered, clock::now());
-            }
-        }
     }
 }
 
