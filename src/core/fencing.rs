@@ -222,21 +222,17 @@ impl Node {
         if self.is_heard(now, node) {
             return None;
         }
-        let strict = (0..).zip(&self.config.groups).filter(|(_, g)| g.safety == Safety::LeaseFence);
-        let mut places = strict.map(|(place, _)| place);
         if lease.is_pair() {
             if lease.is_fenced(voter(node)) {
                 return None;
             }
-            if places.clone().any(|place| lease.holds(now, place).is_some()) {
+            if lease.strict().any(|place| lease.holds(now, place).is_some()) {
                 return Some(self.by_chance());
             }
-            let barred = places.any(|place| lease.is_barred(now, place));
-            return barred.then(|| self.config.fencing.head_start + self.by_chance());
+            return self.is_barred(now).then(|| self.config.fencing.head_start + self.by_chance());
         }
         let suspect = lease.suspects(now).contains_key(&voter(node));
-        let barred = suspect && places.any(|place| lease.is_barred(now, place));
-        barred.then(|| self.by_chance())
+        (suspect && self.is_barred(now)).then(|| self.by_chance())
     }
 
     /// A part of the random delay; another one in every run.
@@ -362,8 +358,7 @@ impl Node {
     /// Whether a doubt keeps this node from a group.
     fn is_barred(&self, now: Instant) -> bool {
         let Some(lease) = &self.lease else { return false };
-        let strict = (0..).zip(&self.config.groups).filter(|(_, g)| g.safety == Safety::LeaseFence);
-        strict.map(|(place, _)| place).any(|place| lease.is_barred(now, place))
+        lease.strict().any(|place| lease.is_barred(now, place))
     }
 
     /// How far it is with each node that can be fenced, or may serve.

@@ -6,6 +6,8 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 use crate::api::fencing::{FenceOrder, may_fence};
 use crate::api::{ReloadError, Unavailable};
 use crate::config::Device;
@@ -23,7 +25,7 @@ use super::turn::Input;
 
 /// Notes that may wait for the disk.
 const WAITING: usize = 64;
-/// Between two looks whether any device is to be asked.
+/// After the start, or while something is in the way, before the devices are asked.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The devices of the configuration in force, by node, and how often they are asked.
@@ -50,11 +52,13 @@ pub(super) struct Fencing {
     agents: Agents,
     history: Mutex<Vec<Record>>,
     /// A thread of its own: a disk that hangs must hang nothing else.
-    writer: SyncSender<(Record, Vec<Record>)>,
+    writer: SyncSender<Record>,
     /// What each device last said, by node and place.
     answers: Mutex<BTreeMap<(String, usize), Answer>>,
     /// Runs that cut or restore power; meanwhile nothing else asks the devices.
     at_work: Mutex<usize>,
+    /// The devices may be others.
+    pub(super) changed: Notify,
 }
 
 impl Fencing {
@@ -71,6 +75,7 @@ impl Fencing {
             writer: writer(file),
             answers: Mutex::default(),
             at_work: Mutex::default(),
+            changed: Notify::new(),
         }
     }
 
@@ -84,7 +89,7 @@ impl Fencing {
         history.push(record.clone());
         let excess = history.len().saturating_sub(KEPT);
         history.drain(..excess);
-        if self.writer.try_send((record.clone(), history.clone())).is_err() {
+        if self.writer.try_send(record.clone()).is_err() {
             tracing::error!("the history of fencing cannot be written: the disk does not keep up");
         }
     }
@@ -118,11 +123,11 @@ impl Fencing {
     }
 }
 
-fn writer(mut file: History) -> SyncSender<(Record, Vec<Record>)> {
-    let (to, from) = sync_channel::<(Record, Vec<Record>)>(WAITING);
+fn writer(mut file: History) -> SyncSender<Record> {
+    let (to, from) = sync_channel::<Record>(WAITING);
     let write = move || {
-        for (record, all) in from {
-            if let Err(error) = file.add(&record, &all) {
+        for record in from {
+            if let Err(error) = file.add(&record) {
                 tracing::error!("the history of fencing cannot be written: {error}");
             }
         }
@@ -171,17 +176,28 @@ impl Service {
 
     /// Asks every device now and then whether it answers: a broken one is known before it is needed.
     pub(super) async fn check_devices(self: Arc<Self>) {
-        let mut last = None;
+        tokio::time::sleep(LOOK).await;
         loop {
-            tokio::time::sleep(LOOK).await;
-            let Ok(devices) = self.ask(Input::Devices).await else { continue };
-            let Some(every) = devices.check else { continue };
-            let due = last.is_none_or(|at| clock::now() >= at + every);
-            if !due || *lock(&self.fencing.at_work) > 0 {
-                continue;
+            let asked = self.ask(Input::Devices).await;
+            let idle = *lock(&self.fencing.at_work) == 0;
+            let pause = match asked {
+                Ok(devices) if idle => {
+                    self.check_all(&devices).await;
+                    devices.check.filter(|_| devices.nodes.iter().any(|(_, all)| !all.is_empty()))
+                }
+                Ok(_) | Err(_) => Some(LOOK),
+            };
+            // Without devices, or where they are not to be asked, nothing wakes for them.
+            let rest = async {
+                match pause {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = rest => {}
+                () = self.fencing.changed.notified() => {}
             }
-            last = Some(clock::now());
-            self.check_all(&devices).await;
         }
     }
 
@@ -192,6 +208,9 @@ impl Service {
             .flat_map(|(node, all)| (0..all.len()).map(move |place| (node.clone(), place)))
             .collect();
         lock(&self.fencing.answers).retain(|key, _| here.contains(key));
+        if devices.check.is_none() {
+            return;
+        }
         for (node, all) in &devices.nodes {
             for (place, device) in all.iter().enumerate() {
                 if *lock(&self.fencing.at_work) > 0 {

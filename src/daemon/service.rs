@@ -401,6 +401,7 @@ impl Service {
         self.leased.store(config.needs_lease(), Ordering::Relaxed);
         self.watchdog.send_replace(config.watchdog.clone());
         changes.extend(self.hooks.configure(&config));
+        self.fencing.changed.notify_one();
 
         if !warnings.is_empty() {
             tracing::warn!("{warnings}");

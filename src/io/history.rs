@@ -32,13 +32,13 @@ impl History {
         (Self { path, lines }, known)
     }
 
-    /// Adds a note; it is on the disk when this returns. `all` are those that are kept, with it.
+    /// Adds a note; it is on the disk when this returns.
     ///
     /// # Errors
     /// The disk's.
-    pub fn add(&mut self, record: &Record, all: &[Record]) -> io::Result<()> {
+    pub fn add(&mut self, record: &Record) -> io::Result<()> {
         if self.lines >= 2 * KEPT {
-            return self.rewrite(all);
+            self.shorten()?;
         }
         let mut options = fs::OpenOptions::new();
         let mut file = options.create(true).append(true).mode(0o600).open(&self.path)?;
@@ -47,16 +47,19 @@ impl History {
         file.sync_data()
     }
 
-    fn rewrite(&mut self, all: &[Record]) -> io::Result<()> {
+    /// Leaves the latest notes in the file.
+    fn shorten(&mut self) -> io::Result<()> {
+        let mut kept = read(io::BufReader::new(fs::File::open(&self.path)?));
+        kept.drain(..kept.len().saturating_sub(KEPT));
         let new = self.path.with_extension("new");
         let mut options = fs::OpenOptions::new();
         let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-        for record in all {
+        for record in &kept {
             file.write_all(&line(record)?)?;
         }
         file.sync_all()?;
         fs::rename(&new, &self.path)?;
-        self.lines = all.len();
+        self.lines = kept.len();
         self.path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
     }
 }
@@ -107,10 +110,10 @@ mod tests {
         fs::create_dir_all(&dir).unwrap();
         let (mut history, known) = History::open(&dir);
         assert_eq!(known, []);
-        history.add(&record(1), &[]).unwrap();
+        history.add(&record(1)).unwrap();
         let mut file = fs::OpenOptions::new().append(true).open(dir.join("fencing")).unwrap();
         file.write_all(b"{\"id\":7,\"wall\"").unwrap();
-        history.add(&record(2), &[]).unwrap();
+        history.add(&record(2)).unwrap();
         assert_eq!(History::open(&dir).1, [record(1), record(2)]);
         fs::write(dir.join("fencing"), vec![b'x'; 3 * LONGEST]).unwrap();
         assert_eq!(History::open(&dir).1, []);
@@ -125,7 +128,7 @@ mod tests {
         for id in 0..3 * KEPT as u64 {
             all.push(record(id));
             all.drain(..all.len().saturating_sub(KEPT));
-            history.add(&record(id), &all).unwrap();
+            history.add(&record(id)).unwrap();
         }
         let (history, known) = History::open(&dir);
         assert_eq!(known, all);

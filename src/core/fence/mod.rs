@@ -219,7 +219,6 @@ impl Target {
             Phase::Limited { .. } => self.recent.first().map(|first| *first + HOUR),
             Phase::Idle | Phase::Asking { .. } => None,
         }
-        .filter(|_| !matches!(self.phase, Phase::Down { .. }) || self.marks.is_empty())
     }
 
     /// Follows up on what is wanted now.
@@ -347,9 +346,9 @@ impl Target {
         let took = now.since(began);
         match next {
             Next::Use { device, after } => {
-                self.phase = Phase::Off { why, began, at: Some(now + after), device };
-                if after.is_zero() {
-                    self.phase = Phase::Off { why, began, at: None, device };
+                let at = Some(now + after).filter(|_| !after.is_zero());
+                self.phase = Phase::Off { why, began, at, device };
+                if at.is_none() {
                     out.push(Deed::Off(device));
                 }
             }
@@ -382,7 +381,7 @@ impl Target {
         }
     }
 
-    /// A person says that it is off. `marks` are the doubts known at this moment.
+    /// A person says that it is off.
     pub fn confirm(&mut self, now: Instant) {
         self.ladder = None;
         self.failures = 0;

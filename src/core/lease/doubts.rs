@@ -70,6 +70,11 @@ impl Lease {
         }
     }
 
+    /// The places of the groups whose votes need proof.
+    pub fn strict(&self) -> impl Iterator<Item = u16> {
+        self.strict.iter().copied()
+    }
+
     fn is_strict(&self, group: u16) -> bool {
         self.strict.contains(&group)
     }
