@@ -21,8 +21,9 @@ use vipd::daemon;
 use vipd::io::events::{CAPACITY, Page, Record, Want};
 use vipd::io::fence;
 use vipd::io::fence::check::Finding;
-use vipd::io::hook::trust::{self, Distrust};
+
 use vipd::io::secret::{self, SecretError};
+use vipd::io::trust::{self, Distrust};
 
 /// Columns where there is no terminal to ask.
 const WIDTH: usize = 100;

@@ -4,11 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 
-use sha2::{Digest as _, Sha256};
-
 use crate::config::Config;
 use crate::core::status::GateStatus;
 use crate::gate::{self, Cover, Deny, Gate, GateError, Inherited, Mode, Slots};
+use crate::io::ballots::key;
 use crate::io::clock;
 use crate::io::worker::Gatekeeper;
 use crate::types::{GateId, IfIndex, Instant};
@@ -28,22 +27,16 @@ pub(super) struct Found {
 /// Opens the gate of this node.
 pub(super) fn open(dir: &Path, config: &Config) -> Result<Found, GateError> {
     let (gate, slots, Inherited { id, open }) = Gate::open(dir, None)?;
-    let name = |owner| config.groups.iter().find(|g| self::owner(&g.name) == owner);
+    let name = |owner| config.groups.iter().find(|g| key(&g.name) == owner);
     let open = open
         .into_iter()
         .filter_map(|(owner, _, until)| Some((name(owner)?.name.clone(), until)))
         .collect();
     let deadlines = Deadlines { slots, of: BTreeMap::new() };
     // Each network has packet filters of its own; in one, each directory has its rule.
-    let deny = Deny::open(&format!("vipd-{:08x}", owner(&dir.to_string_lossy()) >> 96)).ok();
+    let deny = Deny::open(&format!("vipd-{:08x}", key(&dir.to_string_lossy()) >> 96)).ok();
     let keeper = Keeper { gate, deny, addresses: BTreeSet::new(), denied: None };
     Ok(Found { keeper, deadlines, id, open })
-}
-
-/// Whose slot it is.
-fn owner(group: &str) -> u128 {
-    let digest = Sha256::digest(group.as_bytes());
-    digest.iter().take(16).fold(0, |all, byte| all << 8 | u128::from(*byte))
 }
 
 /// The deadlines of groups, for the core thread: each is a store.
@@ -64,7 +57,7 @@ impl Deadlines {
         let now = clock::now();
         let groups: BTreeSet<u16> = addresses.values().copied().collect();
         let owners: BTreeMap<u16, u128> =
-            groups.iter().filter_map(|id| Some((*id, owner(name(*id)?)))).collect();
+            groups.iter().filter_map(|id| Some((*id, key(name(*id)?)))).collect();
         self.slots.retain(&owners.values().copied().collect(), now);
         self.of = owners
             .into_iter()

@@ -134,8 +134,8 @@ fn map(path: &Path, image: &[u8]) -> io::Result<NonNull<u8>> {
     Ok(memory.cast())
 }
 
-/// What a group is called in records.
-fn key(group: &str) -> u128 {
+/// What a group is called where names have a fixed length.
+pub fn key(group: &str) -> u128 {
     let digest = Sha256::digest(group.as_bytes());
     digest.iter().take(16).fold(0, |all, byte| all << 8 | u128::from(*byte))
 }

@@ -25,6 +25,7 @@ pub mod record;
 pub mod secret;
 pub mod sockdiag;
 pub mod timekeeping;
+pub mod trust;
 pub mod wake;
 pub mod watchdog;
 pub mod worker;

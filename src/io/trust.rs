@@ -1,4 +1,4 @@
-//! Whether somebody else could decide what a script does.
+//! Whether somebody else could decide what a program does.
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 const LINKS: usize = 40;
 const STICKY: u32 = 0o1000;
 
-/// Why a script is not run.
+/// Why a program is not run.
 #[derive(Debug, thiserror::Error)]
 pub enum Distrust {
     /// It is not there. On another host it may be.
@@ -22,8 +22,34 @@ pub enum Distrust {
         /// The file, or a directory on the way to it.
         path: PathBuf,
         /// What is wrong with it.
-        why: String,
+        why: Flaw,
     },
+}
+
+/// What is wrong with a program, or with the way to it.
+#[derive(Debug, thiserror::Error)]
+pub enum Flaw {
+    /// Somebody else could change it.
+    #[error("belongs to user {0}, who could change it")]
+    Owner(u32),
+    /// Everybody may write to it.
+    #[error("everybody may write to it (mode {0:04o}); chmod go-w")]
+    Everybody(u32),
+    /// A group may.
+    #[error("group {0} may write to it (mode {1:04o}); chmod go-w")]
+    Group(u32, u32),
+    /// It is something else.
+    #[error("is not a file")]
+    NoFile,
+    /// Its mode does not let it be run.
+    #[error("may not be executed; chmod +x")]
+    NotExecutable,
+    /// The way to it goes in a circle.
+    #[error("too many links")]
+    Links,
+    /// It cannot be looked at.
+    #[error("{0}")]
+    Unreadable(#[from] io::Error),
 }
 
 /// Looks at a script, at every directory on the way to it, and at every link in that: each belongs
@@ -45,23 +71,23 @@ pub fn look(script: &Path, owners: &[u32]) -> Result<(), Distrust> {
             continue;
         }
         at.push(&part);
-        let bad = |why: String| Distrust::Unsafe { path: at.clone(), why };
+        let bad = |why: Flaw| Distrust::Unsafe { path: at.clone(), why };
         let meta = fs::symlink_metadata(&at).map_err(|e| {
             if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) {
                 Distrust::Missing(script.to_owned())
             } else {
-                bad(e.to_string())
+                bad(e.into())
             }
         })?;
         if meta.uid() != 0 && !owners.contains(&meta.uid()) {
-            return Err(bad(format!("belongs to user {}, who could change it", meta.uid())));
+            return Err(bad(Flaw::Owner(meta.uid())));
         }
         if meta.is_symlink() {
             links += 1;
             if links > LINKS {
-                return Err(bad("too many links".to_owned()));
+                return Err(bad(Flaw::Links));
             }
-            let to = fs::read_link(&at).map_err(|e| bad(e.to_string()))?;
+            let to = fs::read_link(&at).map_err(|e| bad(e.into()))?;
             at = if to.is_absolute() {
                 "/".into()
             } else {
@@ -73,12 +99,12 @@ pub fn look(script: &Path, owners: &[u32]) -> Result<(), Distrust> {
         writable(&meta).map_err(bad)?;
         is_file = meta.is_file();
     }
-    let bad = |why: &str| Distrust::Unsafe { path: at.clone(), why: why.to_owned() };
-    let meta = fs::metadata(&at).map_err(|e| bad(&e.to_string()))?;
+    let bad = |why: Flaw| Distrust::Unsafe { path: at.clone(), why };
+    let meta = fs::metadata(&at).map_err(|e| bad(e.into()))?;
     if !is_file {
-        Err(bad("is not a file"))
+        Err(bad(Flaw::NoFile))
     } else if meta.mode() & 0o111 == 0 {
-        Err(bad("may not be executed; chmod +x"))
+        Err(bad(Flaw::NotExecutable))
     } else {
         Ok(())
     }
@@ -99,17 +125,15 @@ fn parts(path: &Path) -> Vec<OsString> {
     path.components().rev().filter_map(named).collect()
 }
 
-fn writable(meta: &Metadata) -> Result<(), String> {
+fn writable(meta: &Metadata) -> Result<(), Flaw> {
     let mode = meta.mode();
     if meta.is_dir() && mode & STICKY != 0 {
         return Ok(());
     }
-    let told =
-        |who: &str| format!("{who} may write to it (mode {:04o}); chmod go-w", mode & 0o7777);
     if mode & 0o002 != 0 {
-        Err(told("everybody"))
+        Err(Flaw::Everybody(mode & 0o7777))
     } else if mode & 0o020 != 0 && meta.gid() != 0 {
-        Err(told(&format!("group {}", meta.gid())))
+        Err(Flaw::Group(meta.gid(), mode & 0o7777))
     } else {
         Ok(())
     }

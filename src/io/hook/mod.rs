@@ -1,7 +1,5 @@
 //! Hooks: scripts that are run and webhooks that are asked, each within its limit.
 
-pub mod trust;
-
 mod post;
 mod script;
 

@@ -12,7 +12,7 @@ use tokio::net::unix::pipe;
 use tokio::time::{sleep, timeout};
 
 use super::super::proxy::spawn::{self, Account, Given, Spawned};
-use super::trust::{self, Distrust};
+use super::super::trust::{self, Distrust};
 use super::{Outcome, Tail};
 
 /// How long a killed script may take to go away.
