@@ -21,7 +21,8 @@ pub const ECHO: u16 = 7;
 pub const PORT: u16 = 8112;
 
 const VRID: u8 = 85;
-const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+/// The key of the cluster.
+pub const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
 /// What decides who has the address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,21 +11,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use netns_tests::peer::vipd::{Vipd, binary};
-use netns_tests::{Host, Lab, Result, pause, wait_until};
+use netns_tests::trio::{GROUP, KEY, Kind, Trio};
+use netns_tests::{Host, Result, pause, wait_until};
 
-const GROUP: &str = "postgres";
-const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 const SECOND: Duration = Duration::from_secs(1);
-
-fn config(secret: &Path, extra: &str) -> String {
-    let node = |n| format!("[[node]]\nname = \"hap{n}\"\naddress = \"192.168.34.13{}\"\n", n + 1);
-    let nodes: String = (1..=3).map(node).collect();
-    format!(
-        "[cluster]\nname = \"lb\"\nsecret = \"{}\"\n{nodes}[[group]]\nname = \"{GROUP}\"\nvrid = \
-         85\naddresses = [\"192.168.34.85/24\"]\n{extra}",
-        secret.display()
-    )
-}
 
 fn replay(host: &Host, trace: &Path) -> Result<(Option<i32>, String)> {
     let program = binary("vipctl")?.to_string_lossy().into_owned();
@@ -36,15 +25,9 @@ fn replay(host: &Host, trace: &Path) -> Result<(Option<i32>, String)> {
 
 #[test]
 fn a_trace_is_gone_through_again_to_the_same_end() -> Result {
-    let lab = Lab::new("record")?;
-    let secret = lab.dir().join("secret");
-    std::fs::write(&secret, KEY).unwrap();
-    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let hosts: Vec<Host> = (1..=3)
-        .map(|n| lab.host(&format!("hap{n}"), &[&format!("192.168.34.13{}/24", n + 1)]))
-        .collect::<Result<_>>()?;
+    let trio = Trio::new("record", Kind::Lease)?;
+    let (hosts, text) = (&trio.hosts, trio.config());
     let trace: PathBuf = hosts[0].dir().join("trace");
-    let text = config(&secret, "");
     let one = Vipd::start_with(&hosts[0], &text, &["--record", &trace.to_string_lossy()])?;
     let two = Vipd::start(&hosts[1], &text)?;
     let three = Vipd::start(&hosts[2], &text)?;
@@ -55,8 +38,7 @@ fn a_trace_is_gone_through_again_to_the_same_end() -> Result {
     // Another one, a file that changes while it runs, and a cable.
     hosts[2].power_loss()?;
     pause(SECOND);
-    std::fs::write(hosts[0].dir().join("vipd/vipd.toml"), config(&secret, "preempt = true\n"))
-        .unwrap();
+    std::fs::write(hosts[0].dir().join("vipd/vipd.toml"), text + "preempt = true\n").unwrap();
     let reload = one.ctl(&["reload"])?;
     assert!(reload.status.success(), "{reload:?}");
     hosts[0].carrier_down()?;

@@ -156,8 +156,8 @@ fn caught(double: &Double, from: Stamp) -> Result<Overlap> {
     Ok(longest.expect("there is one"))
 }
 
-/// The holder is cut from the other two, but not from the client.
-fn divided(label: &str, kind: Kind) -> Result<Overlap> {
+/// The holder is cut from the other two, but not from the client: since when, and its number.
+fn cut_off(label: &str, kind: Kind) -> Result<(Trio, Double, Stamp, usize)> {
     let trio = Trio::started(label, kind)?;
     let double = trio.double(EVERY)?;
     double.wait_single(SECOND / 2, 10 * SECOND)?;
@@ -166,6 +166,11 @@ fn divided(label: &str, kind: Kind) -> Result<Overlap> {
     for n in (0..3).filter(|n| *n != holder) {
         trio.hosts[holder].cut_between(&trio.hosts[n])?;
     }
+    Ok((trio, double, from, holder))
+}
+
+fn divided(label: &str, kind: Kind) -> Result<Overlap> {
+    let (_trio, double, from, _) = cut_off(label, kind)?;
     caught(&double, from)
 }
 
@@ -192,14 +197,7 @@ fn a_paused_keepalived_that_still_serves_is_caught() -> Result {
 
 #[test]
 fn a_lease_in_the_same_cut_network_is_not_served_twice() -> Result {
-    let trio = Trio::started("not-caught", Kind::Lease)?;
-    let double = trio.double(EVERY)?;
-    double.wait_single(SECOND / 2, 10 * SECOND)?;
-    let from = Stamp::now();
-    let holder = trio.wait_holder(SECOND)?;
-    for n in (0..3).filter(|n| *n != holder) {
-        trio.hosts[holder].cut_between(&trio.hosts[n])?;
-    }
+    let (trio, double, from, holder) = cut_off("not-caught", Kind::Lease)?;
     let other = double.wait_single(SECOND, 10 * SECOND)?;
     assert_ne!(other, trio.hosts[holder].name());
     pause(SECOND);

@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use vipd::config::{
-    Config, Device, FenceAction, Fencing, Safety, Secret, SecretSource, When, parse, render,
-};
+use super::values::good;
+use vipd::config::{Config, Device, FenceAction, Fencing, Safety, Secret, SecretSource, When};
 
 /// Two nodes that need nobody else.
 const PAIR: &str = r#"
@@ -43,16 +42,6 @@ vrid = 85
 safety = "lease+fence"
 addresses = ["192.168.34.85/24"]
 "#;
-
-fn good(text: &str) -> Config {
-    match parse(text) {
-        Ok((config, warnings)) => {
-            assert!(warnings.is_empty(), "{}", render(&warnings, "x", text, false));
-            config
-        }
-        Err(errors) => panic!("{}", render(&errors, "x", text, false)),
-    }
-}
 
 fn with(from: &str, to: &str) -> Config {
     assert!(PAIR.contains(from), "{from}");

@@ -21,7 +21,7 @@ fn file(group: &str) -> String {
     text + "[[group]]\nname = \"g\"\nvrid = 85\nsafety = \"vrrp\"\n" + group
 }
 
-fn good(text: &str) -> Config {
+pub(crate) fn good(text: &str) -> Config {
     match parse(text) {
         Ok((config, warnings)) => {
             assert!(warnings.is_empty(), "{}", render(&warnings, "x", text, false));
