@@ -4,6 +4,7 @@
 
 mod namespace;
 
+use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -40,7 +41,23 @@ fn cable() -> (PeerSocket, PeerSocket, Far) {
     ip("addr add 192.0.2.100/24 dev v0");
     add(A, "v0");
     far.run(|| add(B, "v1"));
+    meet();
     (a, b, far)
+}
+
+/// Asks at the other host's addresses until it refuses: then both kernels know each other's
+/// hardware addresses, whose first question may be lost and is repeated after a second only.
+fn meet() {
+    for (own, other) in A.into_iter().zip(B) {
+        let asking = UdpSocket::bind(SocketAddr::new(own.parse().unwrap(), 0)).unwrap();
+        asking.connect(SocketAddr::new(other.parse().unwrap(), 9)).unwrap();
+        asking.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+        let met = (0..100).any(|_| {
+            asking.send(&[]).is_err_and(refused) || asking.recv(&mut []).is_err_and(refused)
+        });
+        assert!(met, "{other} is not reached from {own}");
+    }
 }
 
 type Heard = (usize, IpAddr, Vec<u8>);
@@ -94,6 +111,7 @@ fn an_address_may_come_late_and_go_and_come_back() {
     assert_eq!((sent.sent, sent.failed), (0, 2));
     assert!(sent.error.is_some());
     add(A, "v0");
+    meet();
     assert_eq!(a.send(&[(VoterIx(1), b"now")]).sent, 2);
     assert_eq!(hear(&mut b), [heard(0, A, b"now"), heard(1, A, b"now")]);
     // One path is gone; the other one does what it can.
@@ -102,6 +120,7 @@ fn an_address_may_come_late_and_go_and_come_back() {
     assert_eq!((sent.sent, sent.failed), (1, 1));
     assert_eq!(hear(&mut b), [heard(1, A, b"half")]);
     ip("addr add 192.0.2.1/24 dev v0");
+    meet();
     assert_eq!(a.send(&[(VoterIx(1), b"again")]).sent, 2);
     assert_eq!(hear(&mut b).len(), 2);
 }
@@ -141,7 +160,7 @@ fn what_the_kernel_has_no_room_for_is_counted() {
 fn a_port_that_is_taken_is_told_with_its_address() {
     let (_a, _b, _far) = cable();
     let error = PeerSocket::open(&addresses(A), Vec::new()).unwrap_err();
-    assert_eq!(error.source.kind(), std::io::ErrorKind::AddrInUse);
+    assert_eq!(error.source.kind(), io::ErrorKind::AddrInUse);
     assert!(error.to_string().starts_with("192.0.2.1:1985: bind: "), "{error}");
 }
 
