@@ -51,6 +51,7 @@ mod power;
 mod probe;
 mod process;
 pub mod qemu;
+pub mod racked;
 pub mod run;
 pub mod stats;
 pub mod storm;

@@ -32,22 +32,8 @@ impl Bed {
     fn new(label: &str, nodes: usize, safety: &str) -> Result<Self> {
         let trio = Trio::new(label, Kind::Lease)?;
         let power = PowerSwitch::new(trio.lab.dir(), trio.hosts.clone())?;
-        let mut config = String::new();
-        for part in trio.config().split("\n\n") {
-            let name = part.split('"').nth(1).unwrap_or_default();
-            let is_node = part.starts_with("[[node]]");
-            if is_node && trio.hosts.iter().take(nodes).all(|host| host.name() != name) {
-                continue;
-            }
-            config += part;
-            if is_node {
-                config += "\nfence = ";
-                config += &power.device(name);
-            }
-            config += "\n\n";
-        }
-        let config = config.replace("safety = \"lease\"", &format!("safety = \"{safety}\""))
-            + "[fencing]\naction = \"off\"\n";
+        let device = |n: usize| power.device(trio.hosts[n].name());
+        let config = trio.fenced(nodes, safety, device) + "[fencing]\naction = \"off\"\n";
         let mut bed = Self { trio, power, config, nodes };
         for n in 0..nodes {
             bed.start(n)?;
