@@ -13,6 +13,8 @@ use crate::{Error, Host, Result};
 
 /// What an agent need not wait for: the controllers of the lab answer at once.
 pub const BRISK: &str = "power-timeout = 2, attempts = 1";
+/// How long three nodes hear each other before one fences another.
+pub const ACQUAINTED: Duration = Duration::from_millis(3500);
 /// How often every host is asked.
 const EVERY: Duration = Duration::from_millis(1);
 
@@ -77,15 +79,14 @@ impl Racked {
         for n in 0..nodes {
             racked.start(n)?;
         }
-        let (holder, double) = racked.serving()?;
+        let (holder, double) = racked.serving(ACQUAINTED)?;
         Ok((racked, holder, double))
     }
 
-    /// Waits until one host serves, and the nodes know each other long enough to fence each other;
-    /// who it is, and the client that knows.
-    pub fn serving(&mut self) -> Result<(usize, Double)> {
+    /// Waits until one host has served for `lasting`; who it is, and the client that knows.
+    pub fn serving(&self, lasting: Duration) -> Result<(usize, Double)> {
         let double = self.trio.double(EVERY)?;
-        let name = double.wait_single(Duration::from_millis(3500), Duration::from_secs(30))?;
+        let name = double.wait_single(lasting, Duration::from_secs(30))?;
         Ok((self.number(&name), double))
     }
 

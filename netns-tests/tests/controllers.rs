@@ -12,7 +12,7 @@ mod common;
 use netns_tests::cluster::said;
 use netns_tests::peer::bmc::{Fault, USER};
 use netns_tests::peer::redfish::Redfish;
-use netns_tests::racked::{BRISK, Racked};
+use netns_tests::racked::{ACQUAINTED, BRISK, Racked};
 use netns_tests::{PowerSwitch, Result, Stamp, pause, wait_until};
 
 use common::{MS, SECOND, SLACK, conditions};
@@ -119,7 +119,7 @@ fn redfish_cuts_the_power_of_a_lost_holder() -> Result {
     for n in 0..3 {
         rig.start(n)?;
     }
-    let (holder, double) = rig.serving()?;
+    let (holder, double) = rig.serving(ACQUAINTED)?;
     let cut = rig.trio.hosts[holder].cut()?;
     let new = rig.trio.wait_holder_but(Some(holder), 30 * SECOND)?;
     let name = double.wait_single(SECOND / 2, 5 * SECOND)?;
@@ -208,7 +208,7 @@ fn where_the_first_level_fails_the_second_cuts_the_power() -> Result {
         rig.config.replace_range(from..to, &both);
         rig.start(n)?;
     }
-    let (holder, double) = rig.serving()?;
+    let (holder, double) = rig.serving(ACQUAINTED)?;
     rig.fault(Fault::Hangs);
     let cut = rig.trio.hosts[holder].cut()?;
     let new = rig.trio.wait_holder_but(Some(holder), 15 * SECOND)?;
