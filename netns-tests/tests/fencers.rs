@@ -9,6 +9,7 @@
 
 mod common;
 
+use netns_tests::cluster::said;
 use netns_tests::freezer::Unkillable;
 use netns_tests::peer::bmc::Fault;
 use netns_tests::racked::{BRISK, Racked};
@@ -100,5 +101,39 @@ fn a_fencer_that_is_killed_leaves_nothing_and_the_victim_is_not_switched_twice()
     pause(3 * SECOND);
     assert_eq!(rig.cycles(holder), [false, true], "once off, once on");
     wait_until("the end of all agents", 5 * SECOND, || Ok(agents(&host).is_empty()))?;
+    Ok(())
+}
+
+#[test]
+fn what_a_killed_fencer_had_switched_off_its_next_run_switches_on() -> Result {
+    // A device that never says that the power is on keeps the agent at work.
+    let keys = "attempts = 1, power-timeout = 20";
+    let (mut rig, holder, double) = Racked::started("owed", 3, "lease+fence", keys, "")?;
+    rig.fault(Fault::StuckOff);
+    let (from, others) = (rig.trio.hosts[holder].cut()?, rig.others(holder));
+    let done = rig.wait_told(&others, "fence-done", 10 * SECOND)?;
+    let fencer = rig.number(&done.node);
+    let host = rig.trio.hosts[fencer].clone();
+    wait_until("an agent that waits for the power", 5 * SECOND, || Ok(!agents(&host).is_empty()))?;
+    pause(500 * MS);
+    rig.vipd(fencer).process.kill()?;
+    rig.vipd(fencer).process.wait(5 * SECOND)?;
+    rig.fault(Fault::None);
+    pause(SECOND);
+    assert_eq!(rig.cycles(holder), [false], "whoever is left has no part in it");
+    let again = Stamp::now();
+    rig.start(fencer)?;
+    let on = rig.wait_cycles(holder, &[false, true], 15 * SECOND)?;
+    println!("on {:.1?} after the start", on.since(again));
+    let told = rig.wait_told(&[fencer], "fence-switched-on", 5 * SECOND)?;
+    assert!(told.text.contains(&rig.name(holder)), "{told:?}");
+    // Once more, and there is nothing left to do.
+    let history = said(&rig.vipd(fencer).ctl(&["fence", "history"])?);
+    assert!(history.contains("is switched on again"), "{history}");
+    rig.trio.kill(fencer);
+    rig.start(fencer)?;
+    double.wait_single(2 * SECOND, 10 * SECOND)?;
+    assert_eq!(rig.cycles(holder), [false, true]);
+    assert_eq!(double.report(from).overlaps(), []);
     Ok(())
 }

@@ -105,9 +105,25 @@ pub struct Inheritance {
     pub quiet: Duration,
     /// The configuration that every voter was last seen with.
     pub confirmed: Option<Digest>,
+    /// What this node did to the power of others.
+    #[serde(default)]
+    pub fenced: Vec<Past>,
     /// Names this run.
     #[serde(default)]
     pub run: Incarnation,
+}
+
+/// What an earlier run of this node did to the power of another one within the last hour.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Past {
+    /// The other one.
+    pub node: String,
+    /// How long ago it was verified off, each time.
+    pub fenced: Vec<Duration>,
+    /// Whether it was not switched on since.
+    pub off: bool,
+    /// Whether its power was being cut, and nothing is known of the end of that.
+    pub unfinished: bool,
 }
 
 /// Passwords read from their files, one for each group of the configuration, in its order.

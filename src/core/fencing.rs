@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::config::{Config, Device, Safety, When};
+use crate::config::{Config, Device, FenceAction, Safety, When};
 use crate::types::{Instant, Priority, VoterIx};
 use crate::wire::peer::{Message, News};
 
-use super::event::{Action, FenceEvent, Power};
+use super::event::{Action, FenceEvent, Past, Power};
 use super::fence::{Deed, Phase, Sight, Target, Want, Why};
 use super::lease::{FENCE_SEATS, Lease, Stand, Verdict};
 use super::status::{Condition, DeviceStatus, FencingStatus, Severity, condition};
@@ -57,6 +57,37 @@ impl Node {
                     target.told(now, power, result, action, &mut deeds);
                 }
                 self.carry_out(now, node, deeds, out);
+            }
+        }
+    }
+
+    /// What the run before this one did to others counts, and is brought to its end: who is off only
+    /// because that run was over too early is switched on.
+    pub(super) fn recall_fencing(&mut self, now: Instant, past: &[Past], out: &mut Vec<Action>) {
+        for Past { node: name, fenced, off, unfinished } in past {
+            let place = self.config.nodes.iter().position(|n| n.name == *name);
+            let place = place.filter(|place| *place != self.me);
+            let Some(node) = place.and_then(|place| u16::try_from(place).ok()) else { continue };
+            let mut rest = Vec::new();
+            if *off && self.config.fencing.action == FenceAction::Reboot {
+                // Which level it was is not known. The last ones are those that feed the others.
+                let mut all: Vec<_> = (0..).zip(self.devices(node)).collect();
+                all.sort_by_key(|(_, device)| std::cmp::Reverse(device.level));
+                rest.extend(all.into_iter().map(|(place, _): (u16, _)| place));
+            }
+            self.fencing.targets.entry(node).or_default().recall(now, fenced, rest);
+            if *unfinished {
+                let text = format!(
+                    "vipd ended while the power of {name} was being cut: whether it is off is not \
+                     known"
+                );
+                self.parts(out).1.note_of(
+                    name.clone(),
+                    now,
+                    Severity::Warn,
+                    "fence-unfinished",
+                    text,
+                );
             }
         }
     }
@@ -290,7 +321,11 @@ impl Node {
                 Deed::Failed { .. } | Deed::Limited(_) => {
                     self.fencing.orders.remove(&node);
                 }
-                Deed::Began(_) | Deed::Dropped(_) | Deed::Returned | Deed::StaysOff(_) => {}
+                Deed::Began(_)
+                | Deed::Dropped(_)
+                | Deed::Returned
+                | Deed::StaysOff(_)
+                | Deed::Powered => {}
             }
             if let Some((severity, kind, text)) = why::fencing(&name, &deed) {
                 self.parts(out).1.note_of(name.clone(), now, severity, kind, text);

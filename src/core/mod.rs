@@ -265,6 +265,7 @@ impl Node {
             node.order.push(id);
         }
         node.found_lease(now, start, out);
+        node.recall_fencing(now, &start.fenced, out);
         node
     }
 

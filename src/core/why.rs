@@ -90,6 +90,9 @@ pub(crate) fn fencing(name: &str, deed: &Deed) -> Option<(Severity, &'static str
         Deed::StaysOff(text) => {
             (Severity::Warn, "fence-stays-off", format!("{name} was not switched on again: {text}"))
         }
+        Deed::Powered => {
+            (Severity::Info, "fence-switched-on", format!("{name} is switched on again"))
+        }
     })
 }
 

@@ -255,6 +255,7 @@ fn inherit(
             votes,
             quiet: confirmed.longest(),
             confirmed: confirmed.digest,
+            fenced: io::history::past(&options.state_dir),
             run: Incarnation(run),
         },
         keeper: keeper.map(|k| Box::new(k) as Box<dyn io::worker::Gatekeeper>),

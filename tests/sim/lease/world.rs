@@ -606,6 +606,7 @@ impl World {
             votes: kept.votes.clone(),
             quiet: kept.longest,
             confirmed: kept.confirmed,
+            fenced: Vec::new(),
             run,
         }
     }
