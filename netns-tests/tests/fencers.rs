@@ -72,7 +72,7 @@ fn a_host_whose_proxy_cannot_be_stopped_is_fenced_by_the_others() -> Result {
 fn a_fencer_that_is_killed_leaves_nothing_and_the_victim_is_not_switched_twice() -> Result {
     let (mut rig, holder, double) =
         Racked::started("killed", 3, "lease+fence", "attempts = 1", "")?;
-    rig.fault(Fault::Slow(2 * SECOND));
+    rig.fault(Fault::Slow(1200 * MS));
     let others = rig.others(holder);
     let cut = rig.trio.hosts[holder].cut()?;
     let started = rig.wait_told(&others, "fence-started", 10 * SECOND)?;
@@ -82,7 +82,7 @@ fn a_fencer_that_is_killed_leaves_nothing_and_the_victim_is_not_switched_twice()
         Ok(agents(&host).iter().any(|line| line.contains("ipmilan")))
     })?;
     // The order is with the controller, and the power is on.
-    pause(500 * MS);
+    pause(300 * MS);
     assert_eq!(rig.switched(holder), []);
     rig.vipd(fencer).process.kill()?;
     rig.vipd(fencer).process.wait(5 * SECOND)?;
@@ -98,7 +98,7 @@ fn a_fencer_that_is_killed_leaves_nothing_and_the_victim_is_not_switched_twice()
     assert!(off < served, "off before served");
     assert_eq!(report.overlaps(), []);
     rig.wait_cycles(holder, &[false, true], 20 * SECOND)?;
-    pause(3 * SECOND);
+    pause(2 * SECOND);
     assert_eq!(rig.cycles(holder), [false, true], "once off, once on");
     wait_until("the end of all agents", 5 * SECOND, || Ok(agents(&host).is_empty()))?;
     Ok(())

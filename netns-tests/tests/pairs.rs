@@ -8,6 +8,7 @@
 
 mod common;
 
+use netns_tests::peer::bmc::Fault;
 use netns_tests::racked::{BRISK, Racked};
 use netns_tests::trio::GROUP;
 use netns_tests::{Result, pause, wait_until};
@@ -72,6 +73,39 @@ fn of_two_nodes_the_holder_survives_a_cut() -> Result {
     for turn in 0..2 {
         assert!(cut(turn)?);
     }
+    Ok(())
+}
+
+#[test]
+fn of_two_nodes_one_that_is_killed_while_it_fences_does_so_once() -> Result {
+    let mut rig = Racked::new("pairkill", 2, "lease+fence", "attempts = 1", "")?;
+    rig.start(0)?;
+    rig.start(1)?;
+    let (holder, double) = rig.serving(SECOND)?;
+    let victim = 1 - holder;
+    rig.fault(Fault::Slow(1500 * MS));
+    let at = rig.trio.hosts[holder].cut_between(&rig.trio.hosts[victim])?;
+    rig.wait_told(&[holder], "fence-started", 10 * SECOND)?;
+    // The order is with the controller.
+    pause(500 * MS);
+    assert_eq!(rig.switched(victim), []);
+    rig.vipd(holder).process.kill()?;
+    rig.vipd(holder).process.wait(5 * SECOND)?;
+    rig.start(holder)?;
+    rig.wait_cycles(victim, &[false], 10 * SECOND)?;
+    pause(LATER);
+    assert_eq!([0, 1].map(|n| rig.cycles(n).len()).iter().sum::<usize>(), 1, "never both");
+    let report = double.report(at);
+    println!("nobody served for {:.1?}", report.longest_outage());
+    assert_eq!((report.overlaps().len(), report.hosts().len()), (0, 1));
+    // On a machine so busy that its gate was shut before, it waits for a human.
+    if rig.vipd(holder).role(GROUP)? != "active" {
+        let name = rig.name(victim);
+        assert!(rig.vipd(holder).ctl(&["fence", "confirm", &name, "--yes"])?.status.success());
+    }
+    assert_eq!(rig.number(&double.wait_single(SECOND / 2, 5 * SECOND)?), holder);
+    let told = rig.wait_told(&[holder], "fence-unfinished", SECOND)?;
+    assert!(told.text.contains(&rig.name(victim)), "{told:?}");
     Ok(())
 }
 
