@@ -9,6 +9,7 @@ mod diag;
 mod digest;
 mod fence;
 mod form;
+mod health;
 mod hook;
 mod host;
 mod keys;
@@ -35,6 +36,7 @@ use crate::types::{Centis, Family, Priority, Version, VrId};
 pub use diag::{Diagnostic, Severity, Span, position, render};
 pub use fence::{Device, FenceAction, Fencing, Secret, SecretSource, When};
 pub use form::{PasswordError, password};
+pub use health::{Check, Effect, Http, Postgresql, Probe};
 pub use hook::{Hook, HookKind, On, Style};
 pub use host::HostError;
 pub use lease::{Lease, Member, Voter};
@@ -94,6 +96,8 @@ pub struct Config {
     pub groups: Vec<Group>,
     /// When a node's power is cut, and how.
     pub fencing: Fencing,
+    /// What is looked at to know whether a host can serve, in the order of the file.
+    pub checks: Vec<Check>,
     /// What is called when something happens, in the order of the file.
     pub hooks: Vec<Hook>,
     /// What resets a host that cannot give up what it must.

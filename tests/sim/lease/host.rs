@@ -354,6 +354,10 @@ pub(crate) struct Host {
     /// Its gates do not shut, and which it was told to shut meanwhile.
     pub(crate) deaf: bool,
     pub(crate) unheard: BTreeSet<String>,
+    /// Whose gates the step under way opened.
+    pub(crate) just_opened: BTreeSet<String>,
+    /// When its last daemon ended.
+    pub(crate) ended: Option<Real>,
     /// Since when it runs, and nothing is wrong with it.
     pub(crate) since: Real,
     /// Voters that this run has heard, and when last.
@@ -392,6 +396,8 @@ impl Host {
             tenure: BTreeMap::new(),
             deaf: false,
             unheard: BTreeSet::new(),
+            just_opened: BTreeSet::new(),
+            ended: None,
             since: 0,
             met: BTreeMap::new(),
         }

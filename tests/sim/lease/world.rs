@@ -512,6 +512,7 @@ impl World {
     pub(crate) fn kill(&mut self, host: usize) {
         let this = &mut self.hosts[host];
         this.life += 1;
+        this.ended = Some(self.now);
         this.met.clear();
         this.daemon = None;
         this.queue.clear();
@@ -527,6 +528,10 @@ impl World {
         let this = &self.hosts[host];
         if !this.powered || this.daemon.is_some() || this.paused_since.is_some() {
             return;
+        }
+        // No process is loaded in the instant in which another one ended.
+        if this.ended.is_some_and(|at| self.now < at + MS / 2) {
+            return self.later(host, MS, Arrival::Start);
         }
         let config = Arc::clone(&self.files[this.file].config);
         let Some(member) = this.member(&config) else { return };
@@ -597,10 +602,11 @@ impl World {
         Inheritance {
             orphans: this.addresses.iter().copied().filter(|ip| !named(*ip)).collect(),
             gate: Some(this.gate),
+            // A gate that was told to shut and does not is nobody's to go on with.
             open: this
                 .gates
                 .iter()
-                .filter(|(_, t)| now < **t)
+                .filter(|(group, t)| now < **t && !this.unheard.contains(*group))
                 .map(|(g, t)| (g.clone(), *t))
                 .collect(),
             votes: kept.votes.clone(),
