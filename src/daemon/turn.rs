@@ -27,6 +27,7 @@ use crate::wire::announce;
 use crate::wire::peer::Keyring;
 
 use super::act::Adverts;
+use super::clients::Desk;
 use super::fencing::Devices;
 use super::gatekeeper::Deadlines;
 use super::recorder::{Node, Recorder};
@@ -93,6 +94,8 @@ pub(super) struct Shell {
     pub(super) gate: Option<GateStatus>,
     /// What resets this host.
     pub(super) feeding: Feeding,
+    /// Where it is told what clients have to do with.
+    pub(super) desk: Desk,
     /// The other voters, where anything is held by lease.
     pub(super) voters: Option<Voters>,
     /// This node's votes, where they outlive it.
@@ -134,7 +137,7 @@ impl Shell {
     pub(super) fn open(
         start: &mut Start,
         inbox: wake::Receiver<Input>,
-        outbox: mpsc::Sender<Output>,
+        (outbox, desk): (mpsc::Sender<Output>, Desk),
     ) -> io::Result<Self> {
         let (answers, completions) = wake::mailbox(COMPLETIONS)?;
         let worker = Worker::spawn(Setup {
@@ -175,6 +178,7 @@ impl Shell {
             deadlines: start.deadlines.take(),
             gate: None,
             feeding: Feeding::default(),
+            desk,
             voters: None,
             ballots: start.ballots.take(),
             config: Arc::clone(&start.config),
@@ -402,10 +406,12 @@ impl Shell {
         let Some(mut voters) = self.voters.take() else { return false };
         let mut last = self.now;
         let Scratch { actions, packets, .. } = scratch;
-        let taken = voters.receive(path, (packets, BUDGET), &mut |now, event| {
+        let mut step = |now, event: Event<'_>| {
             last = now;
             node.step(now, event, actions);
-        });
+        };
+        let desk = &self.desk;
+        let taken = voters.receive(path, (packets, BUDGET), &mut step, &mut |told| desk.hear(told));
         self.voters = Some(voters);
         self.now = last;
         self.window.1 += taken;
@@ -439,7 +445,11 @@ impl Shell {
                 }
                 (Task::OpenPort(spec), Err(why))
             }
-            Completion::Disconnected(group, ended) => {
+            Completion::Disconnected(group, addresses, mut ended) => {
+                if let Ok(ended) = &mut ended {
+                    self.desk.ended(addresses, ended);
+                }
+                let ended = ended.map(|ended| ended.count);
                 return self.disconnected(now, node.group_name(group), ended);
             }
             Completion::Gate(told) => {
@@ -478,6 +488,11 @@ impl Shell {
                 self.refresh(*fresh, node, scratch);
             }
             Input::Move(group, to) => self.step(now, Event::Move(group, to), node, scratch),
+            Input::Connections(sheet) => {
+                if let Some(voters) = &mut self.voters {
+                    voters.share(&sheet);
+                }
+            }
             Input::Devices(to) => drop(to.send(Devices::of(node))),
             Input::Fence(told) => self.step(now, Event::Fence(told), node, scratch),
             Input::Clock(told) => self.step(now, Event::Clock(told), node, scratch),
