@@ -52,6 +52,7 @@ mod probe;
 mod process;
 pub mod qemu;
 pub mod run;
+pub mod session;
 pub mod stats;
 pub mod storm;
 mod switch;
