@@ -20,6 +20,7 @@ use crate::io::clock::{self, Timer};
 use crate::io::netlink::{self, Monitor};
 use crate::io::packet::Announcer;
 use crate::io::port::{Buffers, Filters, Port, Received, Source};
+use crate::io::sockdiag::Ended;
 use crate::io::worker::{Completion, Gatekeeper, Setup, Worker};
 use crate::io::{realtime, wake};
 use crate::types::{IfIndex, Incarnation, Instant};
@@ -445,11 +446,12 @@ impl Shell {
                 }
                 (Task::OpenPort(spec), Err(why))
             }
-            Completion::Disconnected(group, addresses, mut ended) => {
-                if let Ok(ended) = &mut ended {
-                    self.desk.ended(addresses, ended);
-                }
-                let ended = ended.map(|ended| ended.count);
+            Completion::Disconnected(group, addresses, ended) => {
+                let (ended, clients) = match ended {
+                    Ok(Ended { count, clients }) => (Ok(count), clients),
+                    Err(why) => (Err(why), Vec::new()),
+                };
+                self.desk.ended(addresses, clients);
                 return self.disconnected(now, node.group_name(group), ended);
             }
             Completion::Gate(told) => {

@@ -5,7 +5,6 @@ use std::net::IpAddr;
 
 use tokio::sync::mpsc;
 
-use crate::io::sockdiag::Ended;
 use crate::types::{Incarnation, VoterIx};
 use crate::wire::peer::connections::Connection;
 
@@ -55,13 +54,12 @@ impl Desk {
         }
     }
 
-    /// The connections to `addresses` were ended.
-    pub(in crate::daemon) fn ended(&mut self, addresses: Vec<IpAddr>, ended: &mut Ended) {
+    /// The connections to `addresses`, which are gone, were ended: these, if that could be seen.
+    pub(in crate::daemon) fn ended(&mut self, addresses: Vec<IpAddr>, clients: Vec<Connection>) {
         for ip in &addresses {
             self.gives_up(*ip);
         }
         self.flush();
-        let clients = std::mem::take(&mut ended.clients);
         if !clients.is_empty() {
             // Without the last of them, those that were seen before have to do.
             let _ = self.to.try_send(Told::Ended(addresses, clients));
