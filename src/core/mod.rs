@@ -23,6 +23,7 @@
 
 mod addresses;
 pub mod ballot;
+pub mod clients;
 mod election;
 pub mod event;
 pub mod fence;

@@ -46,6 +46,7 @@ impl Node {
             watchdog: self.fence.status(),
             dropped: vec![("vrid-errors".to_owned(), self.unknown_vrid)],
             hooks: Vec::new(),
+            connections: Vec::new(),
             further: Vec::new(),
         }
     }

@@ -43,9 +43,26 @@ pub struct Status {
     /// What is called when something happens, in the order of the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<HookStatus>,
+    /// What is known here of the TCP connections to the groups, at whoever holds them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connections: Vec<ConnectionsStatus>,
     /// Of a witness: the further clusters that it votes in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub further: Vec<Status>,
+}
+
+/// The TCP connections to a group, as far as they are known here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ConnectionsStatus {
+    /// Which group.
+    pub group: String,
+    /// Who holds it, and told of them.
+    pub node: String,
+    /// How many are known one by one.
+    pub known: usize,
+    /// How many more that node has in all, of which nobody else knows.
+    pub left_out: usize,
 }
 
 /// How far it is with the fencing of a node.

@@ -14,7 +14,8 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use crate::api::moving::may_move;
 use crate::api::server::Server;
 use crate::api::{
-    Backend, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable,
+    Backend, Connections, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport,
+    Unavailable,
 };
 use crate::config::{self, Config, HostError};
 use crate::core::event::{ProxyEvent, Secrets};
@@ -26,11 +27,12 @@ use crate::io::notify;
 use crate::io::proxy::Supervisor;
 use crate::io::record::Record;
 use crate::io::{job, wake};
-use crate::types::{Digest, GateId, VoterIx};
+use crate::types::{Digest, GateId, Instant, VoterIx};
 use crate::wire::peer::Keyring;
 
 use super::asking::{self, ANSWER};
-use super::clocks::{self, Told};
+use super::clients::{Clients, Told};
+use super::clocks;
 use super::fencing::Fencing;
 use super::hooks::Hooks;
 use super::instance::Instance;
@@ -167,6 +169,7 @@ pub(super) struct Service {
     /// One reload at a time: the file that was read last is the one in force.
     reloading: Mutex<()>,
     pub(super) fencing: Fencing,
+    clients: Arc<Clients>,
 }
 
 impl Service {
@@ -182,6 +185,7 @@ impl Service {
         let hooks = Hooks::new(Arc::clone(&events), &config.cluster, node);
         Self {
             fencing,
+            clients: Clients::new(inbox.clone()),
             node: node.to_owned(),
             options,
             instance,
@@ -209,7 +213,7 @@ impl Service {
         self: Arc<Self>,
         (warnings, config): (&str, &Config),
         server: Server,
-        outbox: mpsc::Receiver<Output>,
+        (outbox, told): (mpsc::Receiver<Output>, mpsc::Receiver<Told>),
     ) -> bool {
         if !warnings.is_empty() {
             tracing::warn!("{warnings}");
@@ -230,13 +234,14 @@ impl Service {
         let clocks = tokio::spawn(Arc::clone(&self).clocks());
         let devices = tokio::spawn(Arc::clone(&self).check_devices());
         let feed = tokio::spawn(feed(self.inbox.clone(), reports));
+        let clients = tokio::spawn(Arc::clone(&self).serve_clients(told));
         if self.ask(Input::Ping).await.is_ok() {
             notify::ready("running");
         }
         let watchdog = watchdog::keep(self.inbox.clone(), self.watchdog.subscribe());
         let watchdog = tokio::spawn(watchdog);
         let end = self.pump(outbox, supervisor).await;
-        for task in [signals, alive, watchdog, clocks, devices, feed] {
+        for task in [signals, alive, watchdog, clocks, devices, feed, clients] {
             task.abort();
         }
         drop(stop_server);
@@ -267,6 +272,7 @@ impl Service {
         status.hooks = hooks;
         status.conditions.extend(conditions);
         self.fencing.complete(&mut status);
+        self.clients.complete(&mut status);
         Ok(status)
     }
 
@@ -459,12 +465,18 @@ impl Service {
         }
     }
 
+    /// Shares the connections of clients, and tells those of others.
+    async fn serve_clients(self: Arc<Self>, told: mpsc::Receiver<Told>) {
+        let is_shared = || self.leased.load(Ordering::Relaxed);
+        Arc::clone(&self.clients).run(told, is_shared, |note| self.note(note)).await;
+    }
+
     /// Tells the core whether the clocks can be trusted.
     async fn clocks(self: Arc<Self>) {
         let leased = || self.leased.load(Ordering::Relaxed);
         clocks::keep(leased, |told| match told {
-            Told::Clock(clock) => self.inbox.try_send(Input::Clock(clock)).is_ok(),
-            Told::Note(note) => {
+            clocks::Told::Clock(clock) => self.inbox.try_send(Input::Clock(clock)).is_ok(),
+            clocks::Told::Note(note) => {
                 self.note(note);
                 true
             }
@@ -498,6 +510,17 @@ impl Backend for Shared {
 
     async fn fence(&self, node: String, order: FenceOrder) -> Result<(), ReloadError> {
         self.0.order_fence(&node, order).await
+    }
+
+    async fn connections(
+        &self,
+        group: String,
+        before: Option<Instant>,
+    ) -> Result<Connections, ReloadError> {
+        let status = self.0.ask(Input::Status).await?;
+        self.0.clients.count(&status, &group, before).ok_or_else(|| {
+            ReloadError::Refused(format!("nothing is known of connections to {group:?}"))
+        })
     }
 
     fn fence_history(&self) -> Vec<events::Record> {

@@ -31,6 +31,8 @@ pub(super) enum Input {
     Fence(FenceEvent),
     /// The devices of the configuration in force, please.
     Devices(oneshot::Sender<Devices>),
+    /// Tell the other nodes of connections.
+    Connections(Vec<u8>),
     /// Whether the local clocks can be trusted.
     Clock(Result<(), Box<str>>),
     /// What became of the watchdog; answered when it is taken in.

@@ -24,6 +24,7 @@ pub mod realtime;
 pub mod record;
 pub mod secret;
 pub mod sockdiag;
+pub mod tickle;
 pub mod timekeeping;
 pub mod trust;
 pub mod wake;

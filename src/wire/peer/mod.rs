@@ -6,9 +6,11 @@
 //! * [`codec`]: messages to bytes and back.
 //! * [`keys`]: the secret all voters share, and what is derived from it.
 //! * [`channel`]: datagrams that are authentic, fresh, and heard once.
+//! * [`connections`]: what clients are connected to a holder, in datagrams of their own.
 
 pub mod channel;
 pub mod codec;
+pub mod connections;
 mod datagram;
 pub mod keys;
 mod link;
