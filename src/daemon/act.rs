@@ -97,6 +97,8 @@ impl Shell {
                     .outbox
                     .try_send(Output::Settled { digest, vote: node.config().lease.vote });
             }
+            // What is lost here is written down with the next change.
+            Action::Decided(all) => drop(self.outbox.try_send(Output::Decided(all))),
             Action::Note(told) => self.tell(told),
             Action::Reloaded(changes) => {
                 if let Some(to) = self.reloads.pop_front() {

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::api::moving::may_move;
 use crate::api::server::Server;
+use crate::api::will::{Asked, WillReport};
 use crate::api::{
     Backend, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable,
 };
@@ -31,6 +32,7 @@ use crate::wire::peer::Keyring;
 
 use super::asking::{self, ANSWER};
 use super::clocks::{self, Told};
+use super::decisions::Keeping;
 use super::fencing::Fencing;
 use super::hooks::Hooks;
 use super::instance::Instance;
@@ -109,9 +111,9 @@ fn secrets(config: &Config) -> Result<Secrets, LoadError> {
     config.groups.iter().map(|g| read(g).transpose()).collect::<Result<_, _>>().map(Secrets)
 }
 
-/// The cluster's keys, where anything is held by lease.
+/// The cluster's keys, where there is a channel.
 pub(super) fn keys(config: &Config) -> Result<Option<Keyring>, LoadError> {
-    let Some(path) = config.secret.as_deref().filter(|_| config.needs_lease()) else {
+    let Some(path) = config.secret.as_deref().filter(|_| config.has_channel()) else {
         return Ok(None);
     };
     let refuse = |why: String| LoadError::Secret { path: path.to_owned(), why };
@@ -167,6 +169,7 @@ pub(super) struct Service {
     /// One reload at a time: the file that was read last is the one in force.
     reloading: Mutex<()>,
     pub(super) fencing: Fencing,
+    pub(super) decisions: Arc<Keeping>,
 }
 
 impl Service {
@@ -175,13 +178,14 @@ impl Service {
         instance: Instance,
         (record, gate): (Record, Option<GateId>),
         (node, config): (&str, &Config),
-        inbox: wake::Sender<Input>,
+        (inbox, decisions): (wake::Sender<Input>, Arc<Keeping>),
     ) -> Self {
         let fencing = Fencing::open(&options.runtime_dir, &options.state_dir);
         let events = Arc::new(EventLog::new(node, Timestamp::now()));
         let hooks = Hooks::new(Arc::clone(&events), &config.cluster, node);
         Self {
             fencing,
+            decisions,
             node: node.to_owned(),
             options,
             instance,
@@ -229,6 +233,7 @@ impl Service {
         let alive = tokio::spawn(asking::alive(self.inbox.clone(), Input::Ping));
         let clocks = tokio::spawn(Arc::clone(&self).clocks());
         let devices = tokio::spawn(Arc::clone(&self).check_devices());
+        let insist = tokio::spawn(Arc::clone(&self.decisions).insist());
         let feed = tokio::spawn(feed(self.inbox.clone(), reports));
         if self.ask(Input::Ping).await.is_ok() {
             notify::ready("running");
@@ -236,7 +241,7 @@ impl Service {
         let watchdog = watchdog::keep(self.inbox.clone(), self.watchdog.subscribe());
         let watchdog = tokio::spawn(watchdog);
         let end = self.pump(outbox, supervisor).await;
-        for task in [signals, alive, watchdog, clocks, devices, feed] {
+        for task in [signals, alive, watchdog, clocks, devices, insist, feed] {
             task.abort();
         }
         drop(stop_server);
@@ -266,6 +271,7 @@ impl Service {
         let (hooks, conditions) = self.hooks.status();
         status.hooks = hooks;
         status.conditions.extend(conditions);
+        status.conditions.extend(self.decisions.conditions());
         self.fencing.complete(&mut status);
         Ok(status)
     }
@@ -290,6 +296,11 @@ impl Service {
                 Output::Proxy(group, proxy, order) => supervisor.order(group, &proxy, order),
                 Output::Fence { run, victim, device, power } => {
                     self.fence(run, victim, device, power);
+                }
+                Output::Decided(all) => {
+                    let decisions = Arc::clone(&self.decisions);
+                    // How it went is a condition.
+                    tokio::spawn(async move { drop(decisions.keep(all).await) });
                 }
                 Output::Settled { digest, vote } => self.settled(digest, vote),
                 Output::Reset { why, reboots } => {
@@ -498,6 +509,10 @@ impl Backend for Shared {
 
     async fn fence(&self, node: String, order: FenceOrder) -> Result<(), ReloadError> {
         self.0.order_fence(&node, order).await
+    }
+
+    async fn decide(&self, asked: Asked) -> Result<WillReport, ReloadError> {
+        self.0.decide(asked).await
     }
 
     fn fence_history(&self) -> Vec<events::Record> {

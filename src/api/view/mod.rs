@@ -8,12 +8,14 @@ mod status;
 mod text;
 mod time;
 mod voting;
+mod will;
 
 use jiff::Zoned;
 
 pub use events::event;
 pub use hooks::{hook, hooks};
 pub use status::status;
+pub use will::decided;
 
 /// How to show things.
 #[derive(Clone, Debug)]

@@ -202,6 +202,8 @@ impl World {
             | News::Report(_)
             | News::Move { .. }
             | News::Part { .. }
+            | News::Word(_)
+            | News::Words { .. }
             | News::Fenced { .. } => {}
         }
     }
