@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::core::status::Status;
-use crate::wire::peer::will::Topic;
+use crate::core::will::Topic;
 
 /// What a move did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

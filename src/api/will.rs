@@ -5,10 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::event::Decided;
 use crate::core::status::{GroupStatus, PeerKind, Role, Status};
-use crate::core::will::{About, Order};
-use crate::wire::peer::will::{LONGEST_REASON, Text, Topic};
+use crate::core::will::{About, LONGEST_REASON, Order, Text, Topic};
 
 /// The longest time that a decision may last if it has an end.
 const LONGEST: Duration = Duration::from_hours(366 * 24);
@@ -50,14 +48,15 @@ pub struct WillReport {
     pub not_kept: Option<String>,
 }
 
-/// What is to be told to the core; `at` is now, in milliseconds since 1970, UTC.
+/// What is to be told to the core; `shared` is whether nodes tell each other what is decided, `at`
+/// is now, in milliseconds since 1970, UTC.
 ///
 /// # Errors
 /// Why it makes no sense, in words.
-pub fn may_say(status: &Status, known: &Decided, asked: &Asked, at: u64) -> Result<Order, String> {
+pub fn may_say(status: &Status, shared: bool, asked: &Asked, at: u64) -> Result<Order, String> {
     let about = about(status, asked)?;
     let elsewhere = about.node.as_ref().is_some_and(|node| *node != status.node);
-    if elsewhere && !known.shared {
+    if elsewhere && !shared {
         return Err(format!(
             "the nodes of this file have no `secret`, so they cannot tell each other: say it on {}",
             about.node.unwrap_or_default()

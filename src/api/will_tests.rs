@@ -46,7 +46,7 @@ fn asked(topic: Topic, node: Option<&str>, group: Option<&str>) -> Asked {
 }
 
 fn said(status: &Status, shared: bool, asked: &Asked) -> Result<Order, String> {
-    may_say(status, &Decided { shared, ..Decided::default() }, asked, 5_000)
+    may_say(status, shared, asked, 5_000)
 }
 
 fn in_force(about: &About) -> DecisionStatus {

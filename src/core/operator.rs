@@ -6,9 +6,8 @@ use super::Node;
 use super::event::{Action, Decided};
 use super::snapshot::LONELY;
 use super::status::{Condition, DecisionStatus, Severity, condition};
-use super::will::{About, Decision, InForce, Order, Will};
+use super::will::{About, Decision, InForce, Order, Topic, Will};
 use crate::types::{Instant, VoterIx, Voters};
-use crate::wire::peer::will::Topic;
 use crate::wire::peer::{Entry, Head, Message, News};
 
 /// How often the others are told a mark of what is known here.

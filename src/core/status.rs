@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::fence::Why;
+use super::will::Topic;
 use crate::types::{Family, Instant, Priority, Version, VrId};
-use crate::wire::peer::will::Topic;
 
 /// Everything a node knows, at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::types::{Instant, VoterIx};
-use crate::wire::peer::will::{LONGEST_NAME, LONGEST_REASON, Text, Topic, Word};
+use crate::wire::peer::will::{LONGEST_NAME, Word};
+pub use crate::wire::peer::will::{LONGEST_REASON, Text, Topic};
 
 /// How many decisions are known at most, those that were taken back included.
 pub const MOST: usize = 256;

@@ -93,11 +93,9 @@ impl Shell {
             }
             Action::Settled(digest) => {
                 // What is lost here makes the next start wait for everybody once more.
-                let _ = self
-                    .outbox
-                    .try_send(Output::Settled { digest, vote: node.config().lease.vote });
+                let vote = node.config().lease.vote;
+                drop(self.outbox.try_send(Output::Settled { digest, vote }));
             }
-            // What is lost here is written down with the next change.
             Action::Decided(all) => drop(self.outbox.try_send(Output::Decided(all))),
             Action::Note(told) => self.tell(told),
             Action::Reloaded(changes) => {

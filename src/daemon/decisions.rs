@@ -138,8 +138,8 @@ impl Service {
     /// says why not.
     pub(super) async fn decide(&self, asked: Asked) -> Result<WillReport, ReloadError> {
         let status = self.ask(Input::Status).await?;
-        let known = self.ask(Input::Decided).await?;
-        let order = may_say(&status, &known, &asked, utc()).map_err(ReloadError::Refused)?;
+        let shared = self.ask(Input::Decided).await?.shared;
+        let order = may_say(&status, shared, &asked, utc()).map_err(ReloadError::Refused)?;
         let words = order.about.words(order.on);
         let (about, version) = (order.about.clone(), order.at);
         let decided = self.ask(|to| Input::Will(Box::new(order), to)).await?;

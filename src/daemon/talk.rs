@@ -67,7 +67,7 @@ pub(super) enum Output {
     Fence { run: u64, victim: String, device: Box<config::Device>, power: Power },
     /// Every voter was seen with a configuration.
     Settled { digest: Digest, vote: Duration },
-    /// What operators have decided changed.
+    /// What operators have decided changed. What is lost is written down with the next change.
     Decided(Decided),
     /// This host must be reset, and `reboots` if it may be rebooted.
     Reset { why: String, reboots: bool },

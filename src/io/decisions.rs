@@ -93,9 +93,8 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::will::About;
+    use crate::core::will::{About, Text};
     use crate::types::VoterIx;
-    use crate::wire::peer::will::Text;
 
     const HOUR: Duration = Duration::from_hours(1);
 

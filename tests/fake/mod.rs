@@ -16,9 +16,9 @@ use vipd::api::{
 use vipd::core::status::{
     AddressState, AddressStatus, Condition, GroupStatus, HookCall, Note, Role, Severity, Status,
 };
+use vipd::core::will::Topic;
 use vipd::io::events::{EventLog, Record, Want};
 use vipd::types::{Instant, Priority, Version, VrId};
-use vipd::wire::peer::will::Topic;
 
 pub(crate) struct Fake {
     pub(crate) events: EventLog,

@@ -69,8 +69,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::core::will::Topic;
     use crate::types::Instant;
-    use crate::wire::peer::will::Topic;
 
     #[test]
     fn each_decision_is_listed_with_what_ends_it() {

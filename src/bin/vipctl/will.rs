@@ -7,8 +7,7 @@ use vipd::api::view;
 use vipd::api::will::{Asked, leaves_nobody};
 use vipd::cli::will::{Saying, Switch, WillCommand};
 use vipd::cli::{Common, exit};
-use vipd::core::will::About;
-use vipd::wire::peer::will::Topic;
+use vipd::core::will::{About, Topic};
 
 use super::{Failure, agreed, print, to_json_line};
 
