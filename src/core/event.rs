@@ -12,6 +12,7 @@ use crate::wire::vrrp::Meta;
 
 use super::lease::Vote;
 use super::status::{Note, WatchdogStatus};
+use super::will::{Decision, Order};
 
 /// Something that happened outside.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -70,6 +71,8 @@ pub enum Event<'a> {
     Move(Box<str>, VoterIx),
     /// A device of a node, or an operator, about its fencing.
     Fence(FenceEvent),
+    /// An operator decided something.
+    Will(Order),
     /// Give up everything gracefully, then [`Action::Exit`].
     Stop,
     /// Leave everything as it is for the next run of this daemon, then [`Action::Exit`].
@@ -111,6 +114,22 @@ pub struct Inheritance {
     /// Names this run.
     #[serde(default)]
     pub run: Incarnation,
+    /// What operators have decided.
+    #[serde(default)]
+    pub will: Vec<Decision>,
+}
+
+/// What operators have decided, as of its `number`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decided {
+    /// Rises with every change in this run.
+    pub number: u64,
+    /// Everything, what is over included.
+    pub all: Vec<Decision>,
+    /// Whether there is a channel by which the other nodes come to know it.
+    pub shared: bool,
+    /// The nodes that are not heard, so that they come to know it later.
+    pub unheard: Vec<String>,
 }
 
 /// What an earlier run of this node did to the power of another one within the last hour.
@@ -257,6 +276,8 @@ pub enum Action {
     },
     /// Everybody was seen with this configuration: write that down where it outlives the host.
     Settled(Digest),
+    /// What operators have decided changed: write it down where it outlives the host.
+    Decided(Decided),
     /// Have a device of a node switch it off, and verify that, or on; answered by
     /// [`FenceEvent::Told`].
     Fence {

@@ -217,6 +217,9 @@ impl Node {
         if self.fencing.orders.contains(&node) {
             return want(Why::Ordered, Duration::ZERO);
         }
+        if self.is_hands_off() {
+            return None;
+        }
         let when = &self.config.fencing.when;
         if self.devices(node).is_empty() || !self.is_ready_to_fence(now, node) {
             return None;

@@ -14,6 +14,7 @@
 //! | `lease` | who may hold: votes, terms, majorities |
 //! | `tenure` | what groups and the lease tell each other |
 //! | `fence`, `fencing` | which nodes are fenced, and what follows |
+//! | `will`, `operator` | what operators have decided, and what follows |
 //! | `links` | which interface, which source address, which sockets |
 //! | `selffence` | whether this host must be reset |
 //! | `signs` | what packets give away: foreign routers, duplicates, mismatches |
@@ -35,6 +36,7 @@ mod kernel;
 pub mod lease;
 mod links;
 mod moves;
+mod operator;
 mod orders;
 mod presence;
 mod proxy;
@@ -45,6 +47,7 @@ mod snapshot;
 pub mod status;
 mod tenure;
 mod why;
+pub mod will;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -125,6 +128,7 @@ pub struct Node {
     parked: Option<(Arc<Config>, Secrets)>,
     fencing: fencing::Fencing,
     fence: SelfFence,
+    operator: operator::Operator,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -254,6 +258,7 @@ impl Node {
             parked: None,
             fencing: fencing::Fencing::default(),
             fence: SelfFence::new(now),
+            operator: operator::Operator::default(),
         };
         for ix in 0..node.config.groups.len() {
             let settings = node.settings(ix, secrets);
@@ -267,6 +272,7 @@ impl Node {
         }
         node.found_lease(now, start, out);
         node.recall_fencing(now, &start.fenced, out);
+        node.found_will(now, &start.will);
         node
     }
 
@@ -310,6 +316,7 @@ impl Node {
             Event::Watchdog(told) => self.watchdog_told(now, told, out),
             Event::Move(group, to) => self.order_move(now, &group, to, out),
             Event::Fence(event) => self.fence_told(now, event, out),
+            Event::Will(order) => self.say_will(now, &order, out),
             Event::Stop => self.stop(now, out),
             Event::Leave => self.leave(now, out),
             Event::Reload(config, secrets) => self.reload(now, config, secrets, out),
@@ -330,6 +337,7 @@ impl Node {
             self.drops.deadline(),
             self.stop_by,
             self.fencing.due,
+            self.operator_deadline(),
             self.lease_deadline(),
             self.groups.values().filter_map(|g| g.gap.map(|gap| gap.deadline())).min(),
         ]
@@ -415,6 +423,7 @@ impl Node {
             self.tell_drops(now, &drops, out);
         }
         self.tick_lease(now, out);
+        self.tick_operator(now, out);
         let (groups, mut parts) = self.parts(out);
         for (_, group) in groups.range_mut(within(&due)) {
             group.tick(now, &mut parts);
@@ -447,6 +456,9 @@ impl Node {
 
     /// What follows every event, for the groups it may have touched.
     fn finish(&mut self, now: Instant, mut touched: RangeInclusive<u16>, out: &mut Vec<Action>) {
+        if self.follow_will(now, out) {
+            touched = EVERY_GROUP;
+        }
         if self.stale && !self.resyncing {
             self.stale = false;
             self.refresh(now, out);

@@ -96,6 +96,7 @@ impl Node {
         self.stale = true;
         self.renumber_fencing(&old);
         self.switch_lease(now, &old, out);
+        self.rename_will();
         changes
     }
 

@@ -21,7 +21,7 @@ use super::status::{
 use super::{Node, why};
 
 /// How long a holder may hear nobody before that is worth saying.
-const LONELY: Duration = Duration::from_secs(3);
+pub(super) const LONELY: Duration = Duration::from_secs(3);
 
 impl Node {
     /// Everything this node knows, for people.
@@ -42,6 +42,7 @@ impl Node {
             conditions: self.conditions(now),
             voting: self.voting_status(now),
             fencing: self.fencing_status(now),
+            decisions: self.decisions(now),
             gate: None,
             watchdog: self.fence.status(),
             dropped: vec![("vrid-errors".to_owned(), self.unknown_vrid)],
@@ -99,6 +100,7 @@ impl Node {
         conditions.extend(self.voting_conditions(now));
         conditions.extend(self.fencing_conditions(now));
         conditions.extend(self.fence.conditions());
+        conditions.extend(self.operator_conditions(now));
         conditions
     }
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::fence::Why;
+use super::will::Topic;
 use crate::types::{Family, Instant, Priority, Version, VrId};
 
 /// Everything a node knows, at one moment.
@@ -32,6 +33,9 @@ pub struct Status {
     /// Nodes that are being fenced, are to be, or were and are not back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fencing: Vec<FencingStatus>,
+    /// What operators have decided and is in force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub decisions: Vec<DecisionStatus>,
     /// The kernel's gate, where there is one.
     #[serde(default)]
     pub gate: Option<GateStatus>,
@@ -63,6 +67,28 @@ pub struct ConnectionsStatus {
     pub known: usize,
     /// How many more that node has in all, of which nobody else knows.
     pub left_out: usize,
+}
+
+/// What an operator has decided and is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DecisionStatus {
+    /// About what: `standby`, `ban`, `maintenance`.
+    pub topic: Topic,
+    /// Which node; `None` where it is about none.
+    pub node: Option<String>,
+    /// Which group; `None` where it is about none, or all.
+    pub group: Option<String>,
+    /// Who decided.
+    pub by: String,
+    /// Why; empty if that was not said.
+    pub why: String,
+    /// When: milliseconds since 1970, UTC.
+    pub at_ms: u64,
+    /// When it ends by itself; `None` where it does not.
+    pub until: Option<Instant>,
+    /// The command that ends it.
+    pub ends_with: String,
 }
 
 /// How far it is with the fencing of a node.

@@ -157,6 +157,7 @@ impl Node {
         self.hear_of_fencing(now, from, message, out);
         let changed = self.with_lease(out, |lease, out| lease.hear(now, from, message, out));
         self.hear_of_moves(now, message);
+        self.hear_will(now, from, message, out);
         self.switch_when_all_are_ready(now, out);
         for entry in &message.entries {
             self.lease_due(now, entry.group);
@@ -168,6 +169,7 @@ impl Node {
 
     pub(super) fn peer_up(&mut self, now: Instant, from: VoterIx, out: &mut Vec<Action>) {
         self.with_lease(out, |lease, out| lease.up(now, from, out));
+        self.tell_will(now, from, out);
     }
 
     pub(super) fn peer_twin(&mut self, now: Instant, from: VoterIx, out: &mut Vec<Action>) {
@@ -324,7 +326,8 @@ impl Node {
 
     /// What every datagram to other voters says of this one.
     pub fn head(&self, now: Instant) -> Option<Head> {
-        self.lease.as_ref().map(|lease| lease.head(now))
+        let lease = self.lease.as_ref().map(|lease| lease.head(now));
+        lease.or_else(|| self.config.has_channel().then(|| self.plain_head(now)))
     }
 
     /// Tells the gate which addresses are whose, if that changed: before any is asked for, and not
@@ -414,6 +417,7 @@ impl Node {
             | Action::Guard(_)
             | Action::Gate { .. }
             | Action::Settled(_)
+            | Action::Decided(_)
             | Action::Fence { .. }
             | Action::Reset { .. }
             | Action::Note(_)

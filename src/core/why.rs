@@ -185,6 +185,9 @@ pub(crate) fn span(duration: Duration) -> String {
     }
 }
 
+/// What follows a failure under maintenance.
+pub(crate) const HANDS_OFF: &str = "; left as it is: hands off, an operator says";
+
 /// What follows a failure.
 pub(crate) fn again(restarting: bool) -> &'static str {
     if restarting { "; restarting" } else { "; too often: this host is unfit" }

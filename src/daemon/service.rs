@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::api::moving::may_move;
 use crate::api::server::Server;
+use crate::api::will::{Asked, WillReport};
 use crate::api::{
     Backend, Connections, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport,
     Unavailable,
@@ -33,6 +34,7 @@ use crate::wire::peer::Keyring;
 use super::asking::{self, ANSWER};
 use super::clients::{Clients, Told};
 use super::clocks;
+use super::decisions::Keeping;
 use super::fencing::Fencing;
 use super::hooks::Hooks;
 use super::instance::Instance;
@@ -111,9 +113,9 @@ fn secrets(config: &Config) -> Result<Secrets, LoadError> {
     config.groups.iter().map(|g| read(g).transpose()).collect::<Result<_, _>>().map(Secrets)
 }
 
-/// The cluster's keys, where anything is held by lease.
+/// The cluster's keys, where there is a channel.
 pub(super) fn keys(config: &Config) -> Result<Option<Keyring>, LoadError> {
-    let Some(path) = config.secret.as_deref().filter(|_| config.needs_lease()) else {
+    let Some(path) = config.secret.as_deref().filter(|_| config.has_channel()) else {
         return Ok(None);
     };
     let refuse = |why: String| LoadError::Secret { path: path.to_owned(), why };
@@ -170,6 +172,7 @@ pub(super) struct Service {
     reloading: Mutex<()>,
     pub(super) fencing: Fencing,
     clients: Arc<Clients>,
+    pub(super) decisions: Arc<Keeping>,
 }
 
 impl Service {
@@ -178,7 +181,7 @@ impl Service {
         instance: Instance,
         (record, gate): (Record, Option<GateId>),
         (node, config): (&str, &Config),
-        inbox: wake::Sender<Input>,
+        (inbox, decisions): (wake::Sender<Input>, Arc<Keeping>),
     ) -> Self {
         let fencing = Fencing::open(&options.runtime_dir, &options.state_dir);
         let events = Arc::new(EventLog::new(node, Timestamp::now()));
@@ -186,6 +189,7 @@ impl Service {
         Self {
             fencing,
             clients: Clients::new(inbox.clone()),
+            decisions,
             node: node.to_owned(),
             options,
             instance,
@@ -233,6 +237,7 @@ impl Service {
         let alive = tokio::spawn(asking::alive(self.inbox.clone(), Input::Ping));
         let clocks = tokio::spawn(Arc::clone(&self).clocks());
         let devices = tokio::spawn(Arc::clone(&self).check_devices());
+        let insist = tokio::spawn(Arc::clone(&self.decisions).insist());
         let feed = tokio::spawn(feed(self.inbox.clone(), reports));
         let clients = tokio::spawn(Arc::clone(&self).serve_clients(told));
         if self.ask(Input::Ping).await.is_ok() {
@@ -241,7 +246,7 @@ impl Service {
         let watchdog = watchdog::keep(self.inbox.clone(), self.watchdog.subscribe());
         let watchdog = tokio::spawn(watchdog);
         let end = self.pump(outbox, supervisor).await;
-        for task in [signals, alive, watchdog, clocks, devices, feed, clients] {
+        for task in [signals, alive, watchdog, clocks, devices, insist, feed, clients] {
             task.abort();
         }
         drop(stop_server);
@@ -271,6 +276,7 @@ impl Service {
         let (hooks, conditions) = self.hooks.status();
         status.hooks = hooks;
         status.conditions.extend(conditions);
+        status.conditions.extend(self.decisions.conditions());
         self.fencing.complete(&mut status);
         self.clients.complete(&mut status);
         Ok(status)
@@ -296,6 +302,11 @@ impl Service {
                 Output::Proxy(group, proxy, order) => supervisor.order(group, &proxy, order),
                 Output::Fence { run, victim, device, power } => {
                     self.fence(run, victim, device, power);
+                }
+                Output::Decided(all) => {
+                    let decisions = Arc::clone(&self.decisions);
+                    // How it went is a condition.
+                    tokio::spawn(async move { drop(decisions.keep(all).await) });
                 }
                 Output::Settled { digest, vote } => self.settled(digest, vote),
                 Output::Reset { why, reboots } => {
@@ -521,6 +532,10 @@ impl Backend for Shared {
         self.0.clients.count(&status, &group, before).ok_or_else(|| {
             ReloadError::Refused(format!("nothing is known of connections to {group:?}"))
         })
+    }
+
+    async fn decide(&self, asked: Asked) -> Result<WillReport, ReloadError> {
+        self.0.decide(asked).await
     }
 
     fn fence_history(&self) -> Vec<events::Record> {

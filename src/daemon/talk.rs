@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::config::{self, Config};
-use crate::core::event::{FenceEvent, Power, ProxyEvent, ProxyOrder, Secrets};
+use crate::core::event::{Decided, FenceEvent, Power, ProxyEvent, ProxyOrder, Secrets};
 use crate::core::status::{Note, Status};
+use crate::core::will::Order;
 use crate::io::ballots::Ballots;
 use crate::types::{Digest, Instant, VoterIx};
 use crate::wire::peer::Keyring;
@@ -29,6 +30,10 @@ pub(super) enum Input {
     Move(Box<str>, VoterIx),
     /// An operator's word about the fencing of a node, or what became of a device.
     Fence(FenceEvent),
+    /// An operator decides something; answered with everything that is decided then.
+    Will(Box<Order>, oneshot::Sender<Decided>),
+    /// Everything that operators have decided, please.
+    Decided(oneshot::Sender<Decided>),
     /// The devices of the configuration in force, please.
     Devices(oneshot::Sender<Devices>),
     /// Tell the other nodes of connections.
@@ -64,6 +69,8 @@ pub(super) enum Output {
     Fence { run: u64, victim: String, device: Box<config::Device>, power: Power },
     /// Every voter was seen with a configuration.
     Settled { digest: Digest, vote: Duration },
+    /// What operators have decided changed. What is lost is written down with the next change.
+    Decided(Decided),
     /// This host must be reset, and `reboots` if it may be rebooted.
     Reset { why: String, reboots: bool },
     /// Everything is given up, or left as it is.

@@ -6,6 +6,7 @@
 
 pub mod ballots;
 pub mod clock;
+pub mod decisions;
 pub mod epitaph;
 pub mod events;
 pub mod fence;

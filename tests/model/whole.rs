@@ -157,6 +157,8 @@ impl Scene {
             | News::Release { .. }
             | News::Move { .. }
             | News::Part { .. }
+            | News::Word(_)
+            | News::Words { .. }
             | News::Fenced { .. } => false,
         }
     }
@@ -236,6 +238,7 @@ impl Scene {
                 }
                 Action::Tell { .. }
                 | Action::Settled(_)
+                | Action::Decided(_)
                 | Action::Beat { .. }
                 | Action::Advertise { .. }
                 | Action::Announce { .. }

@@ -304,6 +304,7 @@ impl Rig {
                 | Action::Gate { .. }
                 | Action::Remember { .. }
                 | Action::Settled(_)
+                | Action::Decided(_)
                 | Action::Fence { .. } => continue,
                 Action::Kernel(Task::Disconnect { .. }) => {
                     self.ended += 1;

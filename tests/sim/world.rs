@@ -404,6 +404,7 @@ impl World {
             | Action::Gate { .. }
             | Action::Remember { .. }
             | Action::Settled(_)
+            | Action::Decided(_)
             | Action::Reset { .. }
             | Action::Fence { .. } => {}
             Action::Exit { .. } => {

@@ -67,6 +67,7 @@ fn node(groups: Vec<GroupStatus>) -> Status {
     Status {
         voting: None,
         fencing: Vec::new(),
+        decisions: Vec::new(),
         gate: None,
         watchdog: None,
         cluster: "lb".into(),

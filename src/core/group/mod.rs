@@ -7,6 +7,7 @@ mod adverts;
 mod lease;
 mod reports;
 mod settings;
+mod will;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -82,6 +83,8 @@ pub(crate) struct Group {
     replacement: Option<Box<Settings>>,
     /// When what is stopped makes room: a step after its last advert was ordered, which needs it.
     room_at: Option<Instant>,
+    /// What operators allow.
+    bounds: will::Bounds,
 }
 
 /// Where the group stands; each state owns the deadline that can end it. The elections' timers
@@ -155,6 +158,7 @@ impl Group {
             yield_pause: YIELD_AGAIN,
             replacement: None,
             room_at: None,
+            bounds: will::Bounds::default(),
         }
     }
 
@@ -235,6 +239,9 @@ impl Group {
     }
 
     fn wait_to_listen(&mut self, now: Instant, out: &mut Out<'_>) {
+        if self.stays_out() {
+            return;
+        }
         let listen_at = now + self.config.start_delay;
         self.state = State::Init { listen_at: Some(listen_at) };
         if self.config.start_delay.is_zero() {
@@ -247,6 +254,7 @@ impl Group {
     /// §6.4.1: the owner is Active at once, everybody else listens.
     fn listen(&mut self, now: Instant, out: &mut Out<'_>) {
         let owner = !self.is_leased() && self.effective_priority() == Priority::OWNER;
+        let owner = owner && self.may_take();
         self.preempt_from = None;
         for election in &mut self.elections {
             election.listen(now, election.interval);
@@ -276,7 +284,7 @@ impl Group {
             State::Init { listen_at: Some(at) } if now >= at && !self.stopping => {
                 self.listen(now, out);
             }
-            State::Backup if !self.is_leased() => self.tick_backup(now, out),
+            State::Backup if !self.is_leased() && self.may_take() => self.tick_backup(now, out),
             State::Active => self.tick_adverts(now, out),
             State::Releasing { .. } if !self.is_leased() => self.tick_adverts(now, out),
             State::Backup | State::Init { .. } | State::Releasing { .. } => {}
@@ -489,7 +497,7 @@ impl Group {
     /// An unfit holder gives way, and finds out so whether anybody fitter is there; if nobody is,
     /// it takes the addresses back with the least priority.
     fn yield_if_unfit(&mut self, now: Instant, out: &mut Out<'_>) {
-        if self.is_fit() {
+        if self.is_fit() || self.is_hands_off() {
             self.yield_at = None;
             self.yield_pause = YIELD_AGAIN;
             return;
@@ -573,7 +581,7 @@ impl Group {
         let election = match &self.state {
             State::Init { .. } if self.heir.is_some() && !self.is_leased() => self.heir,
             State::Init { listen_at } => *listen_at,
-            State::Backup if self.is_leased() => None,
+            State::Backup if self.is_leased() || !self.may_take() => None,
             State::Backup => self.down_at(own),
             State::Active => {
                 let yield_at = self.yield_at.filter(|_| !self.is_fit());

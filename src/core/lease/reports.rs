@@ -46,7 +46,11 @@ impl Lease {
     /// vote opened the gate shows afterwards.
     pub(super) fn is_news(&self, now: Instant, group: u16, from: VoterIx, news: &News) -> bool {
         match news {
-            News::Request { .. } | News::Grant { .. } | News::Part { .. } => false,
+            News::Request { .. }
+            | News::Grant { .. }
+            | News::Part { .. }
+            | News::Word(_)
+            | News::Words { .. } => false,
             News::Report(report) => {
                 let known = self.electors.get(from.index());
                 let known = known.and_then(|e| e.on(now, group, self.alive()));

@@ -209,6 +209,7 @@ impl Booth {
                 | Action::Kernel(_)
                 | Action::Proxy(..)
                 | Action::Guard(_)
+                | Action::Decided(_)
                 | Action::Fence { .. }
                 | Action::Gate { .. }
                 | Action::Note(_)
@@ -333,6 +334,7 @@ impl Booth {
                 .collect(),
             voting: Some(council.voting(now)),
             fencing: Vec::new(),
+            decisions: Vec::new(),
             gate: None,
             watchdog: None,
             dropped: dropped.map(|(why, n)| (format!("voters-{why}"), n)).collect(),

@@ -613,6 +613,7 @@ impl World {
             quiet: kept.longest,
             confirmed: kept.confirmed,
             fenced: Vec::new(),
+            will: Vec::new(),
             run,
         }
     }
