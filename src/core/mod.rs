@@ -23,6 +23,7 @@
 
 mod addresses;
 pub mod ballot;
+pub mod check;
 mod election;
 pub mod event;
 pub mod fence;
@@ -44,6 +45,7 @@ mod snapshot;
 pub mod status;
 mod tenure;
 mod why;
+pub mod worth;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -307,6 +309,7 @@ impl Node {
             Event::Clock(clock) => self.clock_told(now, clock, out),
             Event::Watchdog(told) => self.watchdog_told(now, told, out),
             Event::Move(group, to) => self.order_move(now, &group, to, out),
+            Event::Checked(told) => self.checked(now, &told, out),
             Event::Fence(event) => self.fence_told(now, event, out),
             Event::Stop => self.stop(now, out),
             Event::Leave => self.leave(now, out),

@@ -12,6 +12,7 @@
 
 mod act;
 mod asking;
+mod checks;
 mod clocks;
 pub mod doctor;
 mod fencing;

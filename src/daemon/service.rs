@@ -30,6 +30,7 @@ use crate::types::{Digest, GateId, VoterIx};
 use crate::wire::peer::Keyring;
 
 use super::asking::{self, ANSWER};
+use super::checks::Checks;
 use super::clocks::{self, Told};
 use super::fencing::Fencing;
 use super::hooks::Hooks;
@@ -160,6 +161,7 @@ pub(super) struct Service {
     pub(super) inbox: wake::Sender<Input>,
     pub(super) events: Arc<EventLog>,
     hooks: Hooks,
+    checks: Checks,
     /// Whether anything is held by lease, so that the clocks matter.
     leased: AtomicBool,
     /// The watchdog that the file in force names.
@@ -187,6 +189,7 @@ impl Service {
             instance,
             record,
             gate,
+            checks: Checks::new(inbox.clone()),
             inbox,
             events,
             hooks,
@@ -215,6 +218,7 @@ impl Service {
             tracing::warn!("{warnings}");
         }
         self.hooks.configure(config);
+        self.checks.configure(config);
         if let Some(told) = watchdog::obituary(&self.options.state_dir) {
             self.note(told);
         }
@@ -267,6 +271,7 @@ impl Service {
         status.hooks = hooks;
         status.conditions.extend(conditions);
         self.fencing.complete(&mut status);
+        self.checks.complete(&mut status);
         Ok(status)
     }
 
@@ -291,6 +296,7 @@ impl Service {
                 Output::Fence { run, victim, device, power } => {
                     self.fence(run, victim, device, power);
                 }
+                Output::Hasten(checks) => self.checks.hasten(&checks),
                 Output::Settled { digest, vote } => self.settled(digest, vote),
                 Output::Reset { why, reboots } => {
                     let dir = &self.options.state_dir;
@@ -402,7 +408,7 @@ impl Service {
         self.watchdog.send_replace(config.watchdog.clone());
         changes.extend(self.hooks.configure(&config));
         self.fencing.changed.notify_one();
-
+        self.checks.configure(&config);
         if !warnings.is_empty() {
             tracing::warn!("{warnings}");
         }

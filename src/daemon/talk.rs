@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::config::{self, Config};
+use crate::core::check::Checked;
 use crate::core::event::{FenceEvent, Power, ProxyEvent, ProxyOrder, Secrets};
 use crate::core::status::{Note, Status};
 use crate::io::ballots::Ballots;
@@ -27,6 +28,8 @@ pub(super) enum Input {
     Reload(Box<Fresh>, oneshot::Sender<Vec<String>>),
     /// A node is to have a group, an operator says.
     Move(Box<str>, VoterIx),
+    /// A check was run.
+    Checked(Checked),
     /// An operator's word about the fencing of a node, or what became of a device.
     Fence(FenceEvent),
     /// The devices of the configuration in force, please.
@@ -60,6 +63,8 @@ pub(super) enum Output {
     Proxy(u16, Box<config::Proxy>, ProxyOrder),
     /// Have a device switch a node off, or on.
     Fence { run: u64, victim: String, device: Box<config::Device>, power: Power },
+    /// Run these checks at once.
+    Hasten(Vec<Box<str>>),
     /// Every voter was seen with a configuration.
     Settled { digest: Digest, vote: Duration },
     /// This host must be reset, and `reboots` if it may be rebooted.

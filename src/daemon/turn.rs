@@ -479,6 +479,7 @@ impl Shell {
             }
             Input::Move(group, to) => self.step(now, Event::Move(group, to), node, scratch),
             Input::Devices(to) => drop(to.send(Devices::of(node))),
+            Input::Checked(told) => self.step(now, Event::Checked(told), node, scratch),
             Input::Fence(told) => self.step(now, Event::Fence(told), node, scratch),
             Input::Clock(told) => self.step(now, Event::Clock(told), node, scratch),
             Input::Watchdog(arming, taken) => {

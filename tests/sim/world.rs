@@ -405,6 +405,7 @@ impl World {
             | Action::Remember { .. }
             | Action::Settled(_)
             | Action::Reset { .. }
+            | Action::Hasten(_)
             | Action::Fence { .. } => {}
             Action::Exit { .. } => {
                 self.hosts[host].node = None;

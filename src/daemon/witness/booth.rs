@@ -212,6 +212,7 @@ impl Booth {
                 | Action::Note(_)
                 | Action::Reloaded(_)
                 | Action::Reset { .. }
+                | Action::Hasten(_)
                 | Action::Exit { .. } => {}
             }
         }
@@ -365,6 +366,8 @@ impl Booth {
             proxy: None,
             safety: group.safety.name().to_owned(),
             lease,
+            checks: Vec::new(),
+            recovering: None,
             conditions: Vec::new(),
         }
     }
