@@ -10,6 +10,7 @@ use crate::types::{Digest, Family, GateId, IfIndex, Incarnation, Instant, Mac, P
 use crate::wire::peer::{Entry, Message};
 use crate::wire::vrrp::Meta;
 
+use super::check::Checked;
 use super::lease::Vote;
 use super::status::{Note, WatchdogStatus};
 use super::will::{Decision, Order};
@@ -69,6 +70,8 @@ pub enum Event<'a> {
     Watchdog(Watchdog),
     /// An operator wants node `.1` of the configuration to have the group called `.0`.
     Move(Box<str>, VoterIx),
+    /// A check was run.
+    Checked(Checked),
     /// A device of a node, or an operator, about its fencing.
     Fence(FenceEvent),
     /// An operator decided something.
@@ -290,6 +293,9 @@ pub enum Action {
         /// What it is to do.
         power: Power,
     },
+    /// Run these checks at once, and tell of each run until one passes; answered by
+    /// [`Event::Checked`].
+    Hasten(Vec<Box<str>>),
     /// This host must be reset: never feed the watchdog again, and reboot where that is allowed.
     /// What is to be known of it afterwards.
     Reset {

@@ -208,8 +208,45 @@ pub struct GroupStatus {
     /// Who may hold; `None` where that takes no lease.
     #[serde(default)]
     pub lease: Option<LeaseStatus>,
+    /// What is looked at to know whether this node can serve.
+    #[serde(default)]
+    pub checks: Vec<CheckStatus>,
+    /// Until when this node counts for less than it is, as it was worse a while ago; and how often
+    /// it relapsed lately.
+    #[serde(default)]
+    pub recovering: Option<(Instant, u32)>,
     /// What is wrong, or worth knowing.
     pub conditions: Vec<Condition>,
+}
+
+/// A check of a group, on this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CheckStatus {
+    /// Its name.
+    pub name: String,
+    /// What is looked at, in words.
+    pub what: String,
+    /// What its failure means: `disqualify`, `score`, `warn`.
+    pub effect: String,
+    /// Points that its failure costs.
+    pub weight: Option<u8>,
+    /// The verdict; `None` before the first run.
+    pub verdict: Option<bool>,
+    /// Since when.
+    pub since: Instant,
+    /// What the last run found, in words.
+    pub found: String,
+    /// When the last run began.
+    pub last: Option<Instant>,
+    /// How long it took, in microseconds.
+    pub took_us: Option<u64>,
+    /// Whether it passed.
+    pub passed: Option<bool>,
+    /// How often it was run.
+    pub runs: u64,
+    /// How often it failed.
+    pub failures: u64,
 }
 
 /// Who votes, and how.

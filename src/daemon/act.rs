@@ -101,6 +101,10 @@ impl Shell {
                     let _ = to.send(changes);
                 }
             }
+            Action::Hasten(checks) => {
+                // Where there is no room they run at their next turn.
+                let _ = self.outbox.try_send(Output::Hasten(checks));
+            }
             Action::Reset { why } => self.starve(why),
             Action::Exit { left } => {
                 self.exit = true;

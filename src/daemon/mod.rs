@@ -12,6 +12,7 @@
 
 mod act;
 mod asking;
+mod checks;
 mod clients;
 mod clocks;
 mod decisions;

@@ -32,6 +32,7 @@ use crate::types::{Digest, GateId, Instant, VoterIx};
 use crate::wire::peer::Keyring;
 
 use super::asking::{self, ANSWER};
+use super::checks::Checks;
 use super::clients::{Clients, Told};
 use super::clocks;
 use super::decisions::Keeping;
@@ -164,6 +165,7 @@ pub(super) struct Service {
     pub(super) inbox: wake::Sender<Input>,
     pub(super) events: Arc<EventLog>,
     hooks: Hooks,
+    checks: Checks,
     /// Whether anything is held by lease, so that the clocks matter.
     leased: AtomicBool,
     /// The watchdog that the file in force names.
@@ -195,6 +197,7 @@ impl Service {
             instance,
             record,
             gate,
+            checks: Checks::new(inbox.clone()),
             inbox,
             events,
             hooks,
@@ -223,6 +226,7 @@ impl Service {
             tracing::warn!("{warnings}");
         }
         self.hooks.configure(config);
+        self.checks.configure(config);
         if let Some(told) = watchdog::obituary(&self.options.state_dir) {
             self.note(told);
         }
@@ -279,6 +283,7 @@ impl Service {
         status.conditions.extend(self.decisions.conditions());
         self.fencing.complete(&mut status);
         self.clients.complete(&mut status);
+        self.checks.complete(&mut status);
         Ok(status)
     }
 
@@ -308,6 +313,7 @@ impl Service {
                     // How it went is a condition.
                     tokio::spawn(async move { drop(decisions.keep(all).await) });
                 }
+                Output::Hasten(checks) => self.checks.hasten(&checks),
                 Output::Settled { digest, vote } => self.settled(digest, vote),
                 Output::Reset { why, reboots } => {
                     let dir = &self.options.state_dir;
@@ -419,7 +425,7 @@ impl Service {
         self.watchdog.send_replace(config.watchdog.clone());
         changes.extend(self.hooks.configure(&config));
         self.fencing.changed.notify_one();
-
+        self.checks.configure(&config);
         if !warnings.is_empty() {
             tracing::warn!("{warnings}");
         }

@@ -501,6 +501,7 @@ impl Shell {
                 drop(to.send(node.will(now)));
             }
             Input::Decided(to) => drop(to.send(node.will(now))),
+            Input::Checked(told) => self.step(now, Event::Checked(told), node, scratch),
             Input::Fence(told) => self.step(now, Event::Fence(told), node, scratch),
             Input::Clock(told) => self.step(now, Event::Clock(told), node, scratch),
             Input::Watchdog(arming, taken) => {

@@ -5,6 +5,7 @@
 //! [`netlink`].
 
 pub mod ballots;
+pub mod check;
 pub mod clock;
 pub mod decisions;
 pub mod epitaph;

@@ -48,6 +48,8 @@ fn group(name: &str, role: Role) -> GroupStatus {
             failures: 0,
             last_failure: None,
         }),
+        checks: vec![],
+        recovering: None,
         conditions: vec![],
     }
 }

@@ -215,6 +215,7 @@ impl Booth {
                 | Action::Note(_)
                 | Action::Reloaded(_)
                 | Action::Reset { .. }
+                | Action::Hasten(_)
                 | Action::Exit { .. } => {}
             }
         }
@@ -370,6 +371,8 @@ impl Booth {
             proxy: None,
             safety: group.safety.name().to_owned(),
             lease,
+            checks: Vec::new(),
+            recovering: None,
             conditions: Vec::new(),
         }
     }
