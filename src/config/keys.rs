@@ -1,5 +1,6 @@
 //! Every key of the file, once: the walker, the JSON schema and the reference are made of this.
 
+pub(super) mod check;
 pub(super) mod fence;
 mod hook;
 mod proxy;
@@ -8,6 +9,7 @@ mod watchdog;
 use super::form::{
     Form, HOST, INTERFACE, LABEL, LINK_LOCAL, NAME, NODE_IP, NODE_IP6, SECRET, VIRTUAL, VOTER_IP,
 };
+use check::CHECK;
 use fence::{DEVICE, FENCING};
 use hook::HOOK;
 use proxy::PROXY;
@@ -144,6 +146,13 @@ pub(super) static FILE: Table = Table {
             need: Need::Optional("the defaults below"),
             example: "{ action = \"off\" }",
             doc: "When a node's power is cut, and how.",
+        },
+        Key {
+            name: "check",
+            kind: Kind::Tables { of: &CHECK, max: 1000 },
+            need: Need::Default("[]"),
+            example: "[{ tcp = \"127.0.0.1:5000\" }]",
+            doc: "What is looked at to know whether a node can serve.",
         },
         Key {
             name: "hook",
@@ -545,7 +554,7 @@ pub(super) static ANNOUNCE: Table = Table {
 };
 
 /// All tables, in the order of the reference.
-pub(super) static TABLES: [&Table; 12] = [
+pub(super) static TABLES: [&Table; 13] = [
     &CLUSTER,
     &NODE,
     &DEVICE,
@@ -556,6 +565,7 @@ pub(super) static TABLES: [&Table; 12] = [
     &ANNOUNCE,
     &PROXY,
     &FENCING,
+    &CHECK,
     &HOOK,
     &watchdog::WATCHDOG,
 ];

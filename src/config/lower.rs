@@ -39,7 +39,7 @@ pub(super) fn config(file: read::File) -> Option<Config> {
         witnesses: file.witnesses.into_iter().map(witness).collect::<Option<_>>()?,
         fencing: file.fencing.map(settings).unwrap_or_default(),
         groups: groups.map(|((g, p), s)| group(g, p, s)).collect::<Option<_>>()?,
-        checks: Vec::new(),
+        checks: file.checks.into_iter().map(super::health::lower).collect::<Option<_>>()?,
         hooks: file.hooks.into_iter().map(super::hook::lower).collect::<Option<_>>()?,
         watchdog: match file.watchdog {
             Some(w) => Some(watchdog(w)?),

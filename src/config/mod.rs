@@ -18,6 +18,7 @@ pub mod lint;
 mod lower;
 mod meaning;
 mod read;
+mod read_check;
 mod read_fence;
 mod schema;
 mod syntax;

@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::diag::Span;
 use super::form;
+use super::read_check::{Check, check};
 use super::read_fence::{Device, Fencing, devices, fencing};
 use super::walk::integer;
 use crate::types::{Priority, Version, VrId};
@@ -27,6 +28,7 @@ pub(super) struct File {
     pub(super) witnesses: Vec<Witness>,
     pub(super) groups: Vec<Group>,
     pub(super) fencing: Option<Fencing>,
+    pub(super) checks: Vec<Check>,
     pub(super) hooks: Vec<Hook>,
     pub(super) watchdog: Option<Watchdog>,
 }
@@ -221,7 +223,7 @@ impl<'d> View<'d> {
     }
 
     /// A list of texts.
-    fn words(&self, key: &str) -> Option<At<Vec<At<String>>>> {
+    pub(super) fn words(&self, key: &str) -> Option<At<Vec<At<String>>>> {
         self.with(key, |v| {
             let each = v.as_array()?.iter();
             each.map(|w| Some(At { at: w.span(), value: w.get_ref().as_str()?.to_owned() }))
@@ -250,6 +252,7 @@ pub(super) fn file(doc: &DeTable<'_>) -> File {
         witnesses: root.tables("witness").into_iter().map(|(at, v)| witness(at, &v)).collect(),
         groups: root.tables("group").into_iter().map(|(at, v)| group(at, &v)).collect(),
         fencing: root.view("fencing").map(|f| fencing(root.at("fencing"), &f)),
+        checks: root.tables("check").into_iter().map(|(at, v)| check(at, &v)).collect(),
         hooks: root.tables("hook").into_iter().map(|(at, v)| hook(at, &v)).collect(),
         watchdog: root.view("watchdog").map(|v| watchdog(&v)),
     }
