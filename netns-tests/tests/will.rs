@@ -238,7 +238,7 @@ fn a_cleanup_forgets_failures_on_every_node() -> Result {
         wait_until("it runs", 10 * SECOND, || trio.vipd(n).proxy_runs(GROUP))?;
         let status = trio.vipd(n).status()?;
         assert_eq!(status["groups"][0]["proxy"]["failures"], 0, "{status:#}");
-        assert_eq!(status["groups"][0]["conditions"].to_string().contains("unfit"), false);
+        assert!(!status["groups"][0]["conditions"].to_string().contains("unfit"), "{status:#}");
     }
     Ok(())
 }
