@@ -219,6 +219,12 @@ pub enum Command {
         group: String,
         /// To which node
         node: String,
+        /// Wait up to so many seconds for the connections that there are now to end
+        ///
+        /// New ones are served as before, and not waited for. Ctrl-C calls it off. What is left
+        /// when the time is over is cut, as by a move without waiting.
+        #[arg(long, value_name = "SECONDS", value_parser = drain)]
+        drain: Option<Duration>,
     },
     /// What an operator decides
     #[command(flatten)]
@@ -402,6 +408,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
     seconds.map(Duration::from_secs_f64).ok_or_else(|| {
         "expected seconds from 0.1 to 3600; a group's name goes before --watch".to_owned()
     })
+}
+
+/// `30s`, or `30`.
+fn drain(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix('s').unwrap_or(text);
+    let seconds = number.parse().ok().filter(|s| (1..=86_400).contains(s));
+    seconds.map(Duration::from_secs).ok_or_else(|| "expected seconds from 1s to 86400s".to_owned())
 }
 
 /// The completion script of a program.

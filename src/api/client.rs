@@ -14,11 +14,12 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::{
-    Asked, ErrorBody, FenceOrder, Health, HookReport, LONGEST_WAIT, MoveReport, ReloadReport,
-    WillReport,
+    Asked, Connections, ErrorBody, FenceOrder, Health, HookReport, LONGEST_WAIT, MoveReport,
+    ReloadReport, WillReport,
 };
 use crate::core::status::Status;
 use crate::io::events::{Page, Record, Want};
+use crate::types::Instant;
 
 /// How long an answer may take, beyond the wait that was asked for.
 pub const LIMIT: Duration = Duration::from_secs(5);
@@ -145,6 +146,21 @@ impl Client {
     pub async fn hand_over(&self, group: &str, node: &str) -> Result<MoveReport, ClientError> {
         let path = format!("/v1/move?group={}&node={}", percent(group), percent(node));
         self.ask(Method::POST, &path, LIMIT).await
+    }
+
+    /// The connections to a group, and how many of them were there at `before`, a moment of an
+    /// earlier answer.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; a group of which nothing is known is an `Answer`.
+    pub async fn connections(
+        &self,
+        group: &str,
+        before: Option<Instant>,
+    ) -> Result<Connections, ClientError> {
+        let before = before.map_or_else(String::new, |at| format!("&before={}", at.nanos()));
+        let path = format!("/v1/connections?group={}{before}", percent(group));
+        self.ask(Method::GET, &path, LIMIT).await
     }
 
     /// Gives an order about the fencing of a node; what becomes of it is told by events.

@@ -1,6 +1,8 @@
 //! HTTP+JSON over the unix socket: status, events, commands. See `docs/api.md`.
 
 pub mod client;
+pub mod connections;
+pub mod draining;
 pub mod fencing;
 pub mod moving;
 mod route;
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::status::{HookCall, Status};
 use crate::io::events::{EventLog, Record};
+use crate::types::Instant;
 
 /// The longest a request for events may wait.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -42,6 +45,13 @@ pub trait Backend: Send + Sync + 'static {
         order: FenceOrder,
     ) -> impl Future<Output = Result<(), ReloadError>> + Send;
 
+    /// The connections to a group, and how many of them were there at `before`.
+    fn connections(
+        &self,
+        group: String,
+        before: Option<Instant>,
+    ) -> impl Future<Output = Result<Connections, ReloadError>> + Send;
+
     /// An operator decides something; answers when it is in force.
     fn decide(&self, asked: Asked) -> impl Future<Output = Result<WillReport, ReloadError>> + Send;
 
@@ -60,6 +70,7 @@ pub trait Backend: Send + Sync + 'static {
     fn events(&self) -> &EventLog;
 }
 
+pub use connections::Connections;
 pub use fencing::FenceOrder;
 pub use moving::MoveReport;
 pub use will::{Asked, WillReport};

@@ -29,6 +29,8 @@ fn status() -> Status {
         proxy: None,
         safety: "vrrp".to_owned(),
         lease: None,
+        checks: Vec::new(),
+        recovering: None,
         conditions: Vec::new(),
     };
     Status {

@@ -10,6 +10,7 @@ use crate::types::{Digest, Family, GateId, IfIndex, Incarnation, Instant, Mac, P
 use crate::wire::peer::{Entry, Message};
 use crate::wire::vrrp::Meta;
 
+use super::check::Checked;
 use super::lease::Vote;
 use super::status::{Note, WatchdogStatus};
 use super::will::{Decision, Order};
@@ -69,6 +70,8 @@ pub enum Event<'a> {
     Watchdog(Watchdog),
     /// An operator wants node `.1` of the configuration to have the group called `.0`.
     Move(Box<str>, VoterIx),
+    /// A check was run.
+    Checked(Checked),
     /// A device of a node, or an operator, about its fencing.
     Fence(FenceEvent),
     /// An operator decided something.
@@ -108,6 +111,9 @@ pub struct Inheritance {
     pub quiet: Duration,
     /// The configuration that every voter was last seen with.
     pub confirmed: Option<Digest>,
+    /// What this node did to the power of others.
+    #[serde(default)]
+    pub fenced: Vec<Past>,
     /// Names this run.
     #[serde(default)]
     pub run: Incarnation,
@@ -127,6 +133,19 @@ pub struct Decided {
     pub shared: bool,
     /// The nodes that are not heard, so that they come to know it later.
     pub unheard: Vec<String>,
+}
+
+/// What an earlier run of this node did to the power of another one within the last hour.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Past {
+    /// The other one.
+    pub node: String,
+    /// How long ago it was verified off, each time.
+    pub fenced: Vec<Duration>,
+    /// Whether it was not switched on since.
+    pub off: bool,
+    /// Whether its power was being cut, and nothing is known of the end of that.
+    pub unfinished: bool,
 }
 
 /// Passwords read from their files, one for each group of the configuration, in its order.
@@ -274,6 +293,9 @@ pub enum Action {
         /// What it is to do.
         power: Power,
     },
+    /// Run these checks at once, and tell of each run until one passes; answered by
+    /// [`Event::Checked`].
+    Hasten(Vec<Box<str>>),
     /// This host must be reset: never feed the watchdog again, and reboot where that is allowed.
     /// What is to be known of it afterwards.
     Reset {

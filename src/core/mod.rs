@@ -24,6 +24,8 @@
 
 mod addresses;
 pub mod ballot;
+pub mod check;
+pub mod clients;
 mod election;
 pub mod event;
 pub mod fence;
@@ -47,6 +49,7 @@ pub mod status;
 mod tenure;
 mod why;
 pub mod will;
+pub mod worth;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -270,6 +273,7 @@ impl Node {
             node.order.push(id);
         }
         node.found_lease(now, start, out);
+        node.recall_fencing(now, &start.fenced, out);
         node.found_will(now, &start.will);
         node
     }
@@ -313,6 +317,7 @@ impl Node {
             Event::Clock(clock) => self.clock_told(now, clock, out),
             Event::Watchdog(told) => self.watchdog_told(now, told, out),
             Event::Move(group, to) => self.order_move(now, &group, to, out),
+            Event::Checked(told) => self.checked(now, &told, out),
             Event::Fence(event) => self.fence_told(now, event, out),
             Event::Will(order) => self.say_will(now, &order, out),
             Event::Stop => self.stop(now, out),

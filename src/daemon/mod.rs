@@ -12,6 +12,8 @@
 
 mod act;
 mod asking;
+mod checks;
+mod clients;
 mod clocks;
 mod decisions;
 pub mod doctor;
@@ -197,7 +199,8 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
     let (inbox, from_service) =
         io::wake::mailbox(turn::INBOX).map_err(io_error("the core thread's mailbox"))?;
     let (to_service, outbox) = mpsc::channel(turn::OUTBOX);
-    let shell = turn::Shell::open(&mut start, from_service, to_service).map_err(|e| {
+    let (desk, told) = clients::desk();
+    let shell = turn::Shell::open(&mut start, from_service, (to_service, desk)).map_err(|e| {
         if e.kind() == std::io::ErrorKind::PermissionDenied {
             StartError::Capabilities(e)
         } else {
@@ -213,7 +216,8 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
     let (before, of) = ((record, gate), (node.as_str(), &*loaded.config));
     let service =
         Arc::new(service::Service::new(options.clone(), instance, before, of, (inbox, keeping)));
-    let clean = runtime.block_on(service.run((&loaded.warnings, &loaded.config), server, outbox));
+    let clean =
+        runtime.block_on(service.run((&loaded.warnings, &loaded.config), server, (outbox, told)));
     let joined = core.join().is_ok();
     // Whoever still waits for a name server is not waited for.
     runtime.shutdown_background();
@@ -261,6 +265,7 @@ fn inherit(
             votes,
             quiet: confirmed.longest(),
             confirmed: confirmed.digest,
+            fenced: io::history::past(&options.state_dir),
             run: Incarnation(run),
             will: Vec::new(),
         },

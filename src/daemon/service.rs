@@ -15,7 +15,8 @@ use crate::api::moving::may_move;
 use crate::api::server::Server;
 use crate::api::will::{Asked, WillReport};
 use crate::api::{
-    Backend, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable,
+    Backend, Connections, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport,
+    Unavailable,
 };
 use crate::config::{self, Config, HostError};
 use crate::core::event::{ProxyEvent, Secrets};
@@ -27,11 +28,13 @@ use crate::io::notify;
 use crate::io::proxy::Supervisor;
 use crate::io::record::Record;
 use crate::io::{job, wake};
-use crate::types::{Digest, GateId, VoterIx};
+use crate::types::{Digest, GateId, Instant, VoterIx};
 use crate::wire::peer::Keyring;
 
 use super::asking::{self, ANSWER};
-use super::clocks::{self, Told};
+use super::checks::Checks;
+use super::clients::{Clients, Told};
+use super::clocks;
 use super::decisions::Keeping;
 use super::fencing::Fencing;
 use super::hooks::Hooks;
@@ -162,6 +165,7 @@ pub(super) struct Service {
     pub(super) inbox: wake::Sender<Input>,
     pub(super) events: Arc<EventLog>,
     hooks: Hooks,
+    checks: Checks,
     /// Whether anything is held by lease, so that the clocks matter.
     leased: AtomicBool,
     /// The watchdog that the file in force names.
@@ -169,6 +173,7 @@ pub(super) struct Service {
     /// One reload at a time: the file that was read last is the one in force.
     reloading: Mutex<()>,
     pub(super) fencing: Fencing,
+    clients: Arc<Clients>,
     pub(super) decisions: Arc<Keeping>,
 }
 
@@ -185,12 +190,14 @@ impl Service {
         let hooks = Hooks::new(Arc::clone(&events), &config.cluster, node);
         Self {
             fencing,
+            clients: Clients::new(inbox.clone()),
             decisions,
             node: node.to_owned(),
             options,
             instance,
             record,
             gate,
+            checks: Checks::new(inbox.clone()),
             inbox,
             events,
             hooks,
@@ -213,12 +220,13 @@ impl Service {
         self: Arc<Self>,
         (warnings, config): (&str, &Config),
         server: Server,
-        outbox: mpsc::Receiver<Output>,
+        (outbox, told): (mpsc::Receiver<Output>, mpsc::Receiver<Told>),
     ) -> bool {
         if !warnings.is_empty() {
             tracing::warn!("{warnings}");
         }
         self.hooks.configure(config);
+        self.checks.configure(config);
         if let Some(told) = watchdog::obituary(&self.options.state_dir) {
             self.note(told);
         }
@@ -235,13 +243,14 @@ impl Service {
         let devices = tokio::spawn(Arc::clone(&self).check_devices());
         let insist = tokio::spawn(Arc::clone(&self.decisions).insist());
         let feed = tokio::spawn(feed(self.inbox.clone(), reports));
+        let clients = tokio::spawn(Arc::clone(&self).serve_clients(told));
         if self.ask(Input::Ping).await.is_ok() {
             notify::ready("running");
         }
         let watchdog = watchdog::keep(self.inbox.clone(), self.watchdog.subscribe());
         let watchdog = tokio::spawn(watchdog);
         let end = self.pump(outbox, supervisor).await;
-        for task in [signals, alive, watchdog, clocks, devices, insist, feed] {
+        for task in [signals, alive, watchdog, clocks, devices, insist, feed, clients] {
             task.abort();
         }
         drop(stop_server);
@@ -273,6 +282,8 @@ impl Service {
         status.conditions.extend(conditions);
         status.conditions.extend(self.decisions.conditions());
         self.fencing.complete(&mut status);
+        self.clients.complete(&mut status);
+        self.checks.complete(&mut status);
         Ok(status)
     }
 
@@ -302,6 +313,7 @@ impl Service {
                     // How it went is a condition.
                     tokio::spawn(async move { drop(decisions.keep(all).await) });
                 }
+                Output::Hasten(checks) => self.checks.hasten(&checks),
                 Output::Settled { digest, vote } => self.settled(digest, vote),
                 Output::Reset { why, reboots } => {
                     let dir = &self.options.state_dir;
@@ -413,7 +425,7 @@ impl Service {
         self.watchdog.send_replace(config.watchdog.clone());
         changes.extend(self.hooks.configure(&config));
         self.fencing.changed.notify_one();
-
+        self.checks.configure(&config);
         if !warnings.is_empty() {
             tracing::warn!("{warnings}");
         }
@@ -470,12 +482,18 @@ impl Service {
         }
     }
 
+    /// Shares the connections of clients, and tells those of others.
+    async fn serve_clients(self: Arc<Self>, told: mpsc::Receiver<Told>) {
+        let is_shared = || self.leased.load(Ordering::Relaxed);
+        Arc::clone(&self.clients).run(told, is_shared, |note| self.note(note)).await;
+    }
+
     /// Tells the core whether the clocks can be trusted.
     async fn clocks(self: Arc<Self>) {
         let leased = || self.leased.load(Ordering::Relaxed);
         clocks::keep(leased, |told| match told {
-            Told::Clock(clock) => self.inbox.try_send(Input::Clock(clock)).is_ok(),
-            Told::Note(note) => {
+            clocks::Told::Clock(clock) => self.inbox.try_send(Input::Clock(clock)).is_ok(),
+            clocks::Told::Note(note) => {
                 self.note(note);
                 true
             }
@@ -509,6 +527,17 @@ impl Backend for Shared {
 
     async fn fence(&self, node: String, order: FenceOrder) -> Result<(), ReloadError> {
         self.0.order_fence(&node, order).await
+    }
+
+    async fn connections(
+        &self,
+        group: String,
+        before: Option<Instant>,
+    ) -> Result<Connections, ReloadError> {
+        let status = self.0.ask(Input::Status).await?;
+        self.0.clients.count(&status, &group, before).ok_or_else(|| {
+            ReloadError::Refused(format!("nothing is known of connections to {group:?}"))
+        })
     }
 
     async fn decide(&self, asked: Asked) -> Result<WillReport, ReloadError> {

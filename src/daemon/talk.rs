@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::config::{self, Config};
+use crate::core::check::Checked;
 use crate::core::event::{Decided, FenceEvent, Power, ProxyEvent, ProxyOrder, Secrets};
 use crate::core::status::{Note, Status};
 use crate::core::will::Order;
@@ -28,6 +29,8 @@ pub(super) enum Input {
     Reload(Box<Fresh>, oneshot::Sender<Vec<String>>),
     /// A node is to have a group, an operator says.
     Move(Box<str>, VoterIx),
+    /// A check was run.
+    Checked(Checked),
     /// An operator's word about the fencing of a node, or what became of a device.
     Fence(FenceEvent),
     /// An operator decides something; answered with everything that is decided then.
@@ -36,6 +39,8 @@ pub(super) enum Input {
     Decided(oneshot::Sender<Decided>),
     /// The devices of the configuration in force, please.
     Devices(oneshot::Sender<Devices>),
+    /// Tell the other nodes of connections.
+    Connections(Vec<u8>),
     /// Whether the local clocks can be trusted.
     Clock(Result<(), Box<str>>),
     /// What became of the watchdog; answered when it is taken in.
@@ -65,6 +70,8 @@ pub(super) enum Output {
     Proxy(u16, Box<config::Proxy>, ProxyOrder),
     /// Have a device switch a node off, or on.
     Fence { run: u64, victim: String, device: Box<config::Device>, power: Power },
+    /// Run these checks at once.
+    Hasten(Vec<Box<str>>),
     /// Every voter was seen with a configuration.
     Settled { digest: Digest, vote: Duration },
     /// What operators have decided changed. What is lost is written down with the next change.

@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vipd::api::server::Server;
 use vipd::api::{
-    Asked, Backend, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable,
-    WillReport,
+    Asked, Backend, Connections, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport,
+    Unavailable, WillReport,
 };
 use vipd::core::status::{
     AddressState, AddressStatus, Condition, GroupStatus, HookCall, Note, Role, Severity, Status,
@@ -26,6 +26,8 @@ pub(crate) struct Fake {
     pub(crate) reload: Mutex<Result<ReloadReport, ReloadError>>,
     /// How many were carried through.
     pub(crate) reloads: AtomicU32,
+    /// How often it was asked for connections.
+    pub(crate) asked: AtomicU32,
 }
 
 impl Backend for Fake {
@@ -38,6 +40,21 @@ impl Backend for Fake {
             "hap2" => Ok(MoveReport { group, from: "hap1".into(), to, gap_us: Some(2_140) }),
             _ => Err(ReloadError::Refused(format!("no node {to:?}; the file has hap1, hap2"))),
         }
+    }
+
+    async fn connections(
+        &self,
+        group: String,
+        before: Option<Instant>,
+    ) -> Result<Connections, ReloadError> {
+        if group != "postgres" {
+            return Err(ReloadError::Refused(format!("nothing is known of {group:?}")));
+        }
+        // One ends between two answers.
+        let asked = usize::try_from(self.asked.fetch_add(1, Ordering::Relaxed)).unwrap();
+        let older = if before.is_some() { 3_usize.saturating_sub(asked) } else { 3 };
+        let now = Instant::from_nanos(1);
+        Ok(Connections { group, node: "hap1".into(), now, known: older + 1, older, left_out: 0 })
     }
 
     async fn fence(&self, node: String, order: FenceOrder) -> Result<(), ReloadError> {
@@ -110,6 +127,7 @@ impl Daemon {
             status: Mutex::new(Ok(status())),
             reload: Mutex::new(Ok(ReloadReport::default())),
             reloads: AtomicU32::new(0),
+            asked: AtomicU32::new(0),
         });
         let mut daemon = Self { dir, fake, stop: None, server: None };
         daemon.serve();
@@ -181,9 +199,12 @@ pub(crate) fn status() -> Status {
         }],
         elections: vec![],
         proxy: None,
+        checks: vec![],
+        recovering: None,
         conditions: vec![],
     };
     Status {
+        connections: vec![],
         voting: None,
         gate: None,
         watchdog: None,

@@ -406,6 +406,7 @@ impl World {
             | Action::Settled(_)
             | Action::Decided(_)
             | Action::Reset { .. }
+            | Action::Hasten(_)
             | Action::Fence { .. } => {}
             Action::Exit { .. } => {
                 self.hosts[host].node = None;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::View;
+use super::connections::connections;
 use super::fencing::fencing;
 use super::groups::{details, groups};
 use super::text::{Row, Tone, cell, clean, indented, table};
@@ -35,6 +36,11 @@ fn cluster(status: &Status, group: Option<&str>, view: &View) -> Option<String> 
         out.push_str("The file has no groups.\n");
     } else {
         out.push_str(&groups(&shown, &status.node, view, &clocks));
+    }
+    let known = connections(&status.connections, &shown, view);
+    if !known.is_empty() {
+        out.push('\n');
+        out.push_str(&known);
     }
     if group.is_some() {
         out.push('\n');

@@ -28,8 +28,10 @@ impl Group {
                 && self.may_take(),
             keeps: (self.is_active() || heir) && gate,
             frozen: !gate,
-            priority: self.effective_priority(),
+            worth: self.worth(),
             preempts_after: self.config.preempt.then_some(self.config.preempt_delay),
+            stickiness: self.config.stickiness,
+            proven: self.health.is_proven(),
             gap: self.last_gap,
             stuck: self.is_stuck(),
         }

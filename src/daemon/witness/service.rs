@@ -10,14 +10,15 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::api::server::Server;
 use crate::api::{
-    Asked, Backend, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable,
-    WillReport,
+    Asked, Backend, Connections, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport,
+    Unavailable, WillReport,
 };
 use crate::core::status::Status;
 use crate::io::events::{self, EventLog};
 use crate::io::notify;
 use crate::io::record::Record;
 use crate::io::wake;
+use crate::types::Instant;
 
 use super::super::asking::{self, ANSWER};
 use super::super::clocks::{self, Told};
@@ -212,6 +213,15 @@ impl Backend for Shared {
 
     async fn hand_over(&self, group: String, _node: String) -> Result<MoveReport, ReloadError> {
         let why = format!("a witness holds nothing: ask a node to move {group}");
+        Err(ReloadError::Refused(why))
+    }
+
+    async fn connections(
+        &self,
+        group: String,
+        _before: Option<Instant>,
+    ) -> Result<Connections, ReloadError> {
+        let why = format!("a witness knows of no connections: ask a node about {group}");
         Err(ReloadError::Refused(why))
     }
 

@@ -7,9 +7,11 @@
 //! * [`keys`]: the secret all voters share, and what is derived from it.
 //! * [`will`]: what operators have decided.
 //! * [`channel`]: datagrams that are authentic, fresh, and heard once.
+//! * [`connections`]: what clients are connected to a holder, in datagrams of their own.
 
 pub mod channel;
 pub mod codec;
+pub mod connections;
 mod datagram;
 pub mod keys;
 mod link;
