@@ -53,6 +53,7 @@ mod process;
 pub mod qemu;
 pub mod racked;
 pub mod run;
+pub mod session;
 pub mod stats;
 pub mod storm;
 mod switch;

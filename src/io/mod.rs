@@ -5,7 +5,9 @@
 //! [`netlink`].
 
 pub mod ballots;
+pub mod check;
 pub mod clock;
+pub mod decisions;
 pub mod epitaph;
 pub mod events;
 pub mod fence;
@@ -24,6 +26,7 @@ pub mod realtime;
 pub mod record;
 pub mod secret;
 pub mod sockdiag;
+pub mod tickle;
 pub mod timekeeping;
 pub mod trust;
 pub mod wake;

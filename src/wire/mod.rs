@@ -5,8 +5,10 @@
 //! * [`announce`]: gratuitous ARP and unsolicited neighbour advertisements, probes of peers,
 //!   and what is heard in answer.
 //! * [`peer`]: what voters tell each other, authenticated.
+//! * [`tickle`]: what makes a client find out that its connection is gone.
 
 pub mod announce;
 mod checksum;
 pub mod peer;
+pub mod tickle;
 pub mod vrrp;

@@ -9,6 +9,7 @@
 #![allow(clippy::cast_precision_loss, reason = "only for people")]
 
 mod faults;
+mod checks;
 mod fences;
 mod host;
 mod oracle;
