@@ -14,8 +14,8 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::{
-    Asked, Connections, ErrorBody, FenceOrder, Health, HookReport, LONGEST_WAIT, MoveReport, ReloadReport,
-    WillReport,
+    Asked, Connections, ErrorBody, FenceOrder, Health, HookReport, LONGEST_WAIT, MoveReport,
+    ReloadReport, WillReport,
 };
 use crate::core::status::Status;
 use crate::io::events::{Page, Record, Want};

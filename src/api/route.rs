@@ -13,8 +13,8 @@ use serde::Deserialize;
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    Asked, Backend, Connections, ErrorBody, FenceOrder, Health, HookReport, LONGEST_WAIT, MoveReport,
-    ReloadError, ReloadReport, Unavailable, WillReport,
+    Asked, Backend, Connections, ErrorBody, FenceOrder, Health, HookReport, LONGEST_WAIT,
+    MoveReport, ReloadError, ReloadReport, Unavailable, WillReport,
 };
 use crate::core::status::Status;
 use crate::io::events::{CAPACITY, Page, Record, Want};

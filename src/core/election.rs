@@ -7,9 +7,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::worth::Worth;
 use crate::config::Checksum;
 use crate::types::{Centis, Family, Instant, Priority, Version};
-use super::worth::Worth;
 use crate::wire::vrrp::{Advert, Flavour, ParseError, Template};
 
 /// The least time between two adverts sent in answer to another router's: what bounds the

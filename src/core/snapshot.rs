@@ -16,8 +16,8 @@ use super::presence::Peer;
 use super::proxy::{Care, State};
 use super::signs::LASTS;
 use super::status::{
-    AddressState, AddressStatus, CheckStatus, Condition, ElectionStatus, GroupStatus, Heard, PeerKind,
-    PeerStatus, ProxyStatus, Role, Severity, Status, condition,
+    AddressState, AddressStatus, CheckStatus, Condition, ElectionStatus, GroupStatus, Heard,
+    PeerKind, PeerStatus, ProxyStatus, Role, Severity, Status, condition,
 };
 use super::{Node, why};
 

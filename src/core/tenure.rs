@@ -9,8 +9,8 @@ use crate::config::{self, Config, Member, ProxyKind};
 use crate::types::{Instant, VoterIx};
 use crate::wire::peer::{Head, Message};
 
-use super::group::Group;
 use super::event::{Action, Inheritance, NOBODY, Secrets};
+use super::group::Group;
 use super::lease::{Changed, FENCE_SEATS, Lease, Setup, Transition, Verdict, Vote, Yielding};
 use super::status::Severity;
 use super::{Node, why};
@@ -253,9 +253,7 @@ impl Node {
         }
         for place in 0..self.order.len() {
             let id = self.order[place];
-            if touched.contains(&id)
-                && self.groups.get(&id).is_some_and(Group::is_leased)
-            {
+            if touched.contains(&id) && self.groups.get(&id).is_some_and(Group::is_leased) {
                 self.follow_lease(now, u16::try_from(place).unwrap_or(u16::MAX), id, out);
             }
         }

@@ -154,7 +154,8 @@ async fn run(check: config::Check, line: Arc<Line>, inbox: wake::Sender<Input>) 
             seen.verdict = Some(verdict);
             seen.runs += 1;
             seen.failures += u64::from(!passed);
-            seen.last = Some(Last { at: began, took: from.elapsed(), passed, found: found.clone() });
+            seen.last =
+                Some(Last { at: began, took: from.elapsed(), passed, found: found.clone() });
         }
         if changed || owes {
             owes &= !passed;

@@ -199,6 +199,8 @@ pub(crate) fn status() -> Status {
         }],
         elections: vec![],
         proxy: None,
+        checks: vec![],
+        recovering: None,
         conditions: vec![],
     };
     Status {

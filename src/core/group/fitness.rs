@@ -61,7 +61,12 @@ impl Group {
     }
 
     /// A check was run; says whether that changed what is known, and whether it was the first time.
-    pub(crate) fn checked(&mut self, now: Instant, told: &Checked, out: &mut Out<'_>) -> Option<bool> {
+    pub(crate) fn checked(
+        &mut self,
+        now: Instant,
+        told: &Checked,
+        out: &mut Out<'_>,
+    ) -> Option<bool> {
         let proven = self.health.is_proven();
         let news = self.health.told(now, told);
         let waiting = self.state == State::Init { listen_at: None } && !self.stopping;

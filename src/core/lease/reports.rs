@@ -68,7 +68,8 @@ impl Lease {
         let seat = self.seats.get_mut(&group)?;
         let wants = seat.wants(now, holder);
         Some(Report {
-            priority: Some(seat.stand.worth.effective()).filter(|_| seat.stand.able || seat.stand.keeps),
+            priority: Some(seat.stand.worth.effective())
+                .filter(|_| seat.stand.able || seat.stand.keeps),
             wants,
             holds: seat.holder.holds(now).map_or(Duration::ZERO, |until| until.since(now)),
             epoch: seat.voter.epoch().0,

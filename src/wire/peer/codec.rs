@@ -423,6 +423,7 @@ impl Input<'_> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::will::tests::word;
     use super::super::will::{LONGEST_NAME, LONGEST_REASON, Text, Topic, Word};
     use super::*;
 
@@ -492,7 +493,7 @@ mod tests {
             (voter(), any::<u128>())
                 .prop_map(|(node, mark)| News::Fenced { node, mark: GateId(mark) }),
             any::<(u32, u64)>().prop_map(|(name, value)| News::Part { name, value }),
-            super::super::will::tests::word().prop_map(News::Word),
+            word().prop_map(News::Word),
             any::<u64>().prop_map(|mark| News::Words { mark }),
         ];
         (any::<u16>(), news).prop_map(|(group, news)| Entry { group, news })

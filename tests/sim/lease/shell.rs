@@ -105,6 +105,7 @@ impl World {
             }
             Action::Hasten(_) => self.hasten(host),
             Action::Reset { .. }
+            | Action::Decided(_)
             | Action::Reloaded(_)
             | Action::Probe { .. }
             | Action::Tell { .. }
