@@ -5,10 +5,11 @@ set -eu
 
 PACKAGES="iproute2 nftables keepalived frr haproxy tshark tcpdump iputils-ping iputils-arping \
 systemd-container debootstrap dbus polkitd procps clang llvm fence-agents openipmi ipmitool \
-python3-venv openssl qemu-system-x86 busybox-static cpio kmod"
+python3-venv openssl qemu-system-x86 busybox-static cpio kmod postgresql-15 pgbouncer patroni \
+python3-pysyncobj"
 # What these packages would start at boot.
 UNITS="keepalived.service haproxy.service frr.service nftables.service openipmi.service \
-ipmievd.service"
+ipmievd.service postgresql.service pgbouncer.service patroni.service"
 POLICY=/usr/sbin/policy-rc.d
 SAVED=$POLICY.before-vipd
 MARK="# vipd: nothing starts while the tests' packages are installed"
@@ -60,8 +61,15 @@ ours=
 for unit in $UNITS; do
     package="${unit%.service}"
     [ "$package" != ipmievd ] || package=ipmitool
+    [ "$package" != postgresql ] || package=postgresql-15
     installed "$package" || ours="$ours $unit"
 done
+
+# The tests make their own clusters; one that is there already is its owner's.
+if ! installed postgresql-15 && [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+    mkdir -p /etc/postgresql-common
+    echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+fi
 
 echo "Installing:$missing"
 export DEBIAN_FRONTEND=noninteractive

@@ -1,5 +1,7 @@
 //! The command lines of both binaries: help, man pages and completions come from here.
 
+pub mod will;
+
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
@@ -224,6 +226,9 @@ pub enum Command {
         #[arg(long, value_name = "SECONDS", value_parser = drain)]
         drain: Option<Duration>,
     },
+    /// What an operator decides
+    #[command(flatten)]
+    Will(will::WillCommand),
     /// Cut a node's power, say that it is off, or show what was done before
     ///
     /// `vipctl fence NODE` has vipd use the node's fence devices, level by level, verify that the

@@ -3,6 +3,8 @@
 //! `tests/config/*.toml` are broken or dubious files; beside each stands what is said about it.
 //! `VIPD_BLESS=1 cargo test --test config` writes the answers anew: read the difference.
 
+#[path = "config/checks.rs"]
+mod checks;
 #[path = "config/fence.rs"]
 mod fence;
 #[path = "config/files.rs"]

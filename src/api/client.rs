@@ -14,7 +14,8 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::{
-    Connections, ErrorBody, FenceOrder, Health, HookReport, LONGEST_WAIT, MoveReport, ReloadReport,
+    Asked, Connections, ErrorBody, FenceOrder, Health, HookReport, LONGEST_WAIT, MoveReport,
+    ReloadReport, WillReport,
 };
 use crate::core::status::Status;
 use crate::io::events::{Page, Record, Want};
@@ -172,6 +173,20 @@ impl Client {
             FenceOrder::Confirm => "confirm",
         };
         let path = format!("/v1/fence?node={}&order={order}", percent(node));
+        self.ask(Method::POST, &path, LIMIT).await
+    }
+
+    /// Decides something.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; what makes no sense is an `Answer`.
+    pub async fn decide(&self, asked: &Asked) -> Result<WillReport, ClientError> {
+        let Asked { topic, on, node, group, for_ms, why, by, force } = asked;
+        let mut path = format!("/v1/will?topic={}&on={on}&force={force}", topic.name());
+        for (key, value) in [("node", node), ("group", group), ("why", why), ("by", by)] {
+            path.extend(value.iter().map(|value| format!("&{key}={}", percent(value))));
+        }
+        path.extend(for_ms.map(|ms| format!("&for-ms={ms}")));
         self.ask(Method::POST, &path, LIMIT).await
     }
 

@@ -8,6 +8,7 @@ pub mod moving;
 mod route;
 pub mod server;
 pub mod view;
+pub mod will;
 
 use std::future::Future;
 use std::time::Duration;
@@ -51,6 +52,9 @@ pub trait Backend: Send + Sync + 'static {
         before: Option<Instant>,
     ) -> impl Future<Output = Result<Connections, ReloadError>> + Send;
 
+    /// An operator decides something; answers when it is in force.
+    fn decide(&self, asked: Asked) -> impl Future<Output = Result<WillReport, ReloadError>> + Send;
+
     /// What was told of fencing, oldest first; it outlives the daemon.
     fn fence_history(&self) -> Vec<Record>;
 
@@ -69,6 +73,7 @@ pub trait Backend: Send + Sync + 'static {
 pub use connections::Connections;
 pub use fencing::FenceOrder;
 pub use moving::MoveReport;
+pub use will::{Asked, WillReport};
 
 /// How the call of a hook went that somebody asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

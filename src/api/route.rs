@@ -13,8 +13,8 @@ use serde::Deserialize;
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    Backend, Connections, ErrorBody, FenceOrder, Health, HookReport, LONGEST_WAIT, MoveReport,
-    ReloadError, ReloadReport, Unavailable,
+    Asked, Backend, Connections, ErrorBody, FenceOrder, Health, HookReport, LONGEST_WAIT,
+    MoveReport, ReloadError, ReloadReport, Unavailable, WillReport,
 };
 use crate::core::status::Status;
 use crate::io::events::{CAPACITY, Page, Record, Want};
@@ -57,6 +57,7 @@ pub(super) fn router<B: Backend>(shared: Shared<B>) -> Router {
         .route("/v1/reload", post(reload::<B>))
         .route("/v1/move", post(hand_over::<B>))
         .route("/v1/connections", get(connections::<B>))
+        .route("/v1/will", post(decide::<B>))
         .route("/v1/fence", post(fence::<B>))
         .route("/v1/fence/history", get(fence_history::<B>))
         .route("/v1/hook", post(hook::<B>))
@@ -102,6 +103,18 @@ async fn hand_over<B: Backend>(
         query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
     tracing::info!(uid = asker.uid, pid = asker.pid, group, node, "move asked for over the socket");
     Ok(Json(shared.backend.hand_over(group, node).await?))
+}
+
+async fn decide<B: Backend>(
+    State(shared): State<Shared<B>>,
+    Extension(asker): Extension<Asker>,
+    query: Result<Query<Asked>, QueryRejection>,
+) -> Result<Json<WillReport>, Problem> {
+    let Query(mut asked) =
+        query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
+    tracing::info!(uid = asker.uid, pid = asker.pid, ?asked, "decided over the socket");
+    asked.by.get_or_insert_with(|| format!("uid {}", asker.uid));
+    Ok(Json(shared.backend.decide(asked).await?))
 }
 
 #[derive(Deserialize)]

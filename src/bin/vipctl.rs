@@ -1,5 +1,8 @@
 //! `vipctl`: arguments to one request to words, a table or JSON.
 
+#[path = "vipctl/will.rs"]
+mod will;
+
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -81,6 +84,7 @@ fn run(args: &Vipctl) -> Result<u8, Failure> {
         Command::Events(args) => on_runtime(events(common, args)),
         Command::Replay { file } => replay(file),
         Command::Move { group, node, drain } => on_runtime(hand_over(common, group, node, *drain)),
+        Command::Will(command) => on_runtime(will::decide(common, command)),
         Command::Fence(args) => on_runtime(fence(common, args)),
         Command::Hook(args) => on_runtime(hook(common, args)),
         Command::Reload => on_runtime(reload(common)),

@@ -1,6 +1,6 @@
 //! The forms a text value can have: each is read here and nowhere else.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 /// Why a text does not have its form.
@@ -54,6 +54,8 @@ pub(super) static INTERFACE: Form =
 pub(super) static LABEL: Form = form("an interface label", label, Some("^[^/\\s]{1,15}$"));
 pub(super) static UNIT: Form =
     form("the name of a systemd unit", unit, Some("^[^/\\s]+\\.service$"));
+pub(super) static ANY_UNIT: Form =
+    form("the name of a systemd unit", any_unit, Some("^[^/\\s]+\\.[a-z]+$"));
 pub(super) static USER: Form = form("a user name", user, Some("^[A-Za-z_][A-Za-z0-9_.-]*$"));
 pub(super) static PATH: Form = form("an absolute path", path, Some("^/"));
 pub(super) static SECRET: Form =
@@ -69,6 +71,11 @@ pub(super) static URL: Form = Form {
     pattern: Some("^https?://[^/\\s@]+"),
     hide: true,
 };
+pub(super) static SOCKET: Form = form(
+    "an IP address and a port",
+    |s| socket(s).map(drop),
+    Some("^([0-9.]+|\\[[0-9a-fA-F.:]+\\]):[0-9]{1,5}$"),
+);
 pub(super) static NODE_IP: Form =
     form("an IP address without prefix length", |s| node_ip(s).map(drop), Some("^[0-9a-fA-F.:]+$"));
 pub(super) static VOTER_IP: Form = form(
@@ -167,6 +174,25 @@ fn unit(s: &str) -> Result<(), Refusal> {
     }
 }
 
+/// Whatever systemd can tell of whether it is active.
+fn any_unit(s: &str) -> Result<(), Refusal> {
+    const SUFFIXES: [&str; 9] = [
+        ".service", ".socket", ".target", ".timer", ".mount", ".path", ".slice", ".scope",
+        ".device",
+    ];
+    if s.is_empty() || s.contains('/') || s.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(Refusal::new("a unit's name, not a path: `haproxy.service`"));
+    }
+    match SUFFIXES.iter().find_map(|suffix| s.strip_suffix(suffix)) {
+        None => Err(Refusal::write("lacks its suffix", format!("{s}.service"))),
+        Some("") => Err(Refusal::new("has a suffix only")),
+        Some(stem) if stem.ends_with('@') => {
+            Err(Refusal::new("a template; name one instance: `haproxy@main.service`"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
 fn user(s: &str) -> Result<(), Refusal> {
     if s.is_empty() || s.contains(':') || s.chars().any(char::is_whitespace) {
         return Err(Refusal::new("one user name; its group is taken from the system"));
@@ -241,6 +267,30 @@ pub(super) fn node_ip(s: &str) -> Result<IpAddr, Refusal> {
     let ip = ip(s)?;
     usable(ip)?;
     Ok(ip)
+}
+
+/// Where something listens: an address and a port. Loopback is what is meant most of the time.
+pub(super) fn socket(s: &str) -> Result<SocketAddr, Refusal> {
+    let (host, port) = match s.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port),
+        Some(_) if s.parse::<Ipv6Addr>().is_ok() => {
+            return Err(Refusal::new(format!("lacks its port: `[{s}]:5432`")));
+        }
+        Some(_) | None => return Err(Refusal::new("lacks its port: `127.0.0.1:5432`")),
+    };
+    let Some(port) = port.parse().ok().filter(|p| *p != 0 && !port.starts_with('+')) else {
+        return Err(Refusal::new("a port is a number from 1 to 65535"));
+    };
+    if host == "localhost" {
+        return Err(Refusal::write("a name; write the address", format!("127.0.0.1:{port}")));
+    }
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    match ip(bare)? {
+        ip if ip.is_unspecified() || ip.is_multicast() => {
+            Err(Refusal::new("nobody can be reached at this address"))
+        }
+        ip => Ok(SocketAddr::new(ip, port)),
+    }
 }
 
 /// An address of a host that has to be reached without naming an interface.

@@ -4,7 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Config;
+use super::form;
+use super::keys::check::ROLES;
+use super::{Config, read, read_check};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_millis(500);
+const SCRIPT_TIMEOUT: Duration = Duration::from_secs(5);
+const WEIGHT: u8 = 10;
 
 /// One thing that is looked at again and again on every node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,11 +88,44 @@ pub enum Probe {
     },
 }
 
+impl Probe {
+    /// What must be so, as a person would say it.
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Tcp(address) => format!("{address} accepts connections"),
+            Self::Http(http) => match http.urls.as_slice() {
+                [url] => format!("{url} answers as it should"),
+                urls => format!("one of {} answers as it should", urls.join(", ")),
+            },
+            Self::Haproxy { socket, backend: None } => {
+                format!("HAProxy at {} answers and has looked at its servers", socket.display())
+            }
+            Self::Haproxy { backend: Some((name, servers)), .. } => {
+                let noun = if *servers == 1 { "server" } else { "servers" };
+                format!("HAProxy has {servers} {noun} or more up in {name}")
+            }
+            Self::Postgresql(p) => format!("{} answers as PostgreSQL does", p.address),
+            Self::Unit(unit) => format!("{unit} is active"),
+            Self::Process(path) => format!("the process of {} is there", path.display()),
+            Self::File { path, value: Some(value) } => {
+                format!("{} holds {value:?}", path.display())
+            }
+            Self::File { path, value: None } => format!("{} is not there", path.display()),
+            Self::Interface(name) => format!("{name} is up and has carrier"),
+            Self::Neighbour(ip) => format!("{ip} answers ARP/ND"),
+            Self::Ping(ip) => format!("{ip} answers ping"),
+            Self::Run { argv, .. } => {
+                format!("{} succeeds", argv.first().map_or("", String::as_str))
+            }
+        }
+    }
+}
+
 /// A request over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
-    /// Where, `http` or `https`.
-    pub url: String,
+    /// Where, `http` or `https`: one good answer is enough.
+    pub urls: Vec<String>,
     /// The answers that are good; empty for 200 to 399.
     pub status: Vec<u16>,
     /// What the answer's body must contain.
@@ -109,4 +149,97 @@ impl Config {
         let about = move |c: &&Check| c.groups.is_empty() || c.groups.iter().any(|g| g == group);
         self.checks.iter().filter(about)
     }
+}
+
+/// The name of a check that was not given one: what is looked at, and where.
+pub(super) fn name(check: &read_check::Check) -> Option<String> {
+    if let Some(name) = &check.name {
+        return Some(name.value.clone());
+    }
+    let kind = check.kind()?;
+    let first = |list: &Option<read::At<Vec<read::At<String>>>>| {
+        list.as_ref().and_then(|l| l.value.first()).map(|w| w.value.clone())
+    };
+    let target = match kind {
+        "run" => first(&check.run)?,
+        "patroni" => first(&check.patroni)?,
+        _ => check.target.as_ref()?.value.clone(),
+    };
+    let place = match kind {
+        "haproxy" => match &check.backend {
+            Some(backend) => &backend.value,
+            None => return Some(kind.to_owned()),
+        },
+        "run" | "process" | "file" => target.rsplit('/').next()?,
+        "http" | "patroni" => target.split("://").nth(1)?.split(['/', '?']).next()?,
+        _ => &target,
+    };
+    Some(format!("{kind}-{place}"))
+}
+
+/// `None` if something required is absent, which was told.
+pub(super) fn lower(check: read_check::Check) -> Option<Check> {
+    let name = name(&check)?;
+    let script = check.kind() == Some("run");
+    let effect = match check.effect.as_ref().map(|e| e.value.as_str()) {
+        Some("score") => Effect::Score(check.weight.as_ref().map_or(WEIGHT, |w| w.value)),
+        Some("warn") => Effect::Warn,
+        Some(_) | None => Effect::Disqualify,
+    };
+    let timeout = if script { SCRIPT_TIMEOUT } else { TIMEOUT };
+    Some(Check {
+        name,
+        effect,
+        interval: check.interval.as_ref().map_or(INTERVAL, |t| t.value),
+        timeout: check.timeout.as_ref().map_or(timeout, |t| t.value),
+        rise: check.rise.as_ref().map_or(2, |n| n.value),
+        fall: check.fall.as_ref().map_or(2, |n| n.value),
+        groups: words(check.groups.as_ref()),
+        what: probe(check)?,
+    })
+}
+
+fn words(list: Option<&read::At<Vec<read::At<String>>>>) -> Vec<String> {
+    list.map(|l| l.value.iter().map(|w| w.value.clone()).collect()).unwrap_or_default()
+}
+
+fn probe(check: read_check::Check) -> Option<Probe> {
+    let kind = check.kind()?;
+    let value = |at: Option<read::At<String>>| at.map(|a| a.value);
+    if kind == "run" {
+        return Some(Probe::Run { argv: words(check.run.as_ref()), user: value(check.user) });
+    }
+    if kind == "patroni" {
+        let role = check.role.as_ref().map_or("primary", |r| r.value.as_str());
+        let (_, path) = ROLES.iter().find(|(name, _)| *name == role)?;
+        let urls = words(check.patroni.as_ref());
+        let urls = urls.iter().map(|url| format!("{}/{path}", url.trim_end_matches('/')));
+        return Some(Probe::Http(Http { urls: urls.collect(), status: vec![200], body: None }));
+    }
+    let target = value(check.target)?;
+    let socket = |text: &str| form::socket(text).ok();
+    Some(match kind {
+        "tcp" => Probe::Tcp(socket(&target)?),
+        "http" => Probe::Http(Http {
+            urls: vec![target],
+            status: check.status.map(|s| s.value).unwrap_or_default(),
+            body: value(check.body),
+        }),
+        "haproxy" => Probe::Haproxy {
+            socket: target.into(),
+            backend: check.backend.map(|b| (b.value, check.servers.map_or(1, |s| s.value))),
+        },
+        "postgresql" => Probe::Postgresql(Postgresql {
+            address: socket(&target)?,
+            user: value(check.user).unwrap_or_else(|| "postgres".to_owned()),
+            database: value(check.database).unwrap_or_else(|| "postgres".to_owned()),
+        }),
+        "unit" => Probe::Unit(target),
+        "process" => Probe::Process(target.into()),
+        "file" => Probe::File { path: target.into(), value: value(check.value) },
+        "interface" => Probe::Interface(target),
+        "neighbour" => Probe::Neighbour(form::voter_ip(&target).ok()?),
+        "ping" => Probe::Ping(form::voter_ip(&target).ok()?),
+        _ => return None,
+    })
 }

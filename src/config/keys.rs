@@ -1,5 +1,6 @@
 //! Every key of the file, once: the walker, the JSON schema and the reference are made of this.
 
+pub(super) mod check;
 pub(super) mod fence;
 mod hook;
 mod proxy;
@@ -8,6 +9,7 @@ mod watchdog;
 use super::form::{
     Form, HOST, INTERFACE, LABEL, LINK_LOCAL, NAME, NODE_IP, NODE_IP6, SECRET, VIRTUAL, VOTER_IP,
 };
+use check::CHECK;
 use fence::{DEVICE, FENCING};
 use hook::HOOK;
 use proxy::PROXY;
@@ -144,6 +146,13 @@ pub(super) static FILE: Table = Table {
             need: Need::Optional("the defaults below"),
             example: "{ action = \"off\" }",
             doc: "When a node's power is cut, and how.",
+        },
+        Key {
+            name: "check",
+            kind: Kind::Tables { of: &CHECK, max: 1000 },
+            need: Need::Default("[]"),
+            example: "[{ tcp = \"127.0.0.1:5000\" }]",
+            doc: "What is looked at to know whether a node can serve.",
         },
         Key {
             name: "hook",
@@ -416,6 +425,23 @@ pub(super) static GROUP: Table = Table {
             doc: "The virtual router's IPv6 link-local address, the first in its adverts.",
         },
         Key {
+            name: "stickiness",
+            kind: Kind::Int { min: 0, max: 253 },
+            need: Need::Default("0"),
+            example: "10",
+            doc: "How many points worse the score of a holder must be than another node's before the \
+                  addresses move.",
+        },
+        Key {
+            name: "recovery-delay",
+            kind: time(0, HOUR),
+            need: Need::Optional("twice what the slowest check takes to notice"),
+            example: "\"10s\"",
+            doc: "How long a node whose checks pass again waits before it takes the addresses from a \
+                  live holder; doubled after each relapse, up to 32 times. So a failure that all \
+                  nodes share, and that ends for each of them at another moment, moves nothing.",
+        },
+        Key {
             name: "restore-limit",
             kind: Kind::Int { min: 0, max: 6000 },
             need: Need::Default("10"),
@@ -528,7 +554,7 @@ pub(super) static ANNOUNCE: Table = Table {
 };
 
 /// All tables, in the order of the reference.
-pub(super) static TABLES: [&Table; 12] = [
+pub(super) static TABLES: [&Table; 13] = [
     &CLUSTER,
     &NODE,
     &DEVICE,
@@ -539,6 +565,7 @@ pub(super) static TABLES: [&Table; 12] = [
     &ANNOUNCE,
     &PROXY,
     &FENCING,
+    &CHECK,
     &HOOK,
     &watchdog::WATCHDOG,
 ];

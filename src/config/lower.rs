@@ -39,7 +39,7 @@ pub(super) fn config(file: read::File) -> Option<Config> {
         witnesses: file.witnesses.into_iter().map(witness).collect::<Option<_>>()?,
         fencing: file.fencing.map(settings).unwrap_or_default(),
         groups: groups.map(|((g, p), s)| group(g, p, s)).collect::<Option<_>>()?,
-        checks: Vec::new(),
+        checks: file.checks.into_iter().map(super::health::lower).collect::<Option<_>>()?,
         hooks: file.hooks.into_iter().map(super::hook::lower).collect::<Option<_>>()?,
         watchdog: match file.watchdog {
             Some(w) => Some(watchdog(w)?),
@@ -122,6 +122,8 @@ fn group(g: read::Group, priorities: Vec<Priority>, safety: Safety) -> Option<Gr
                 None => Some(Duration::from_mins(1)),
             },
         },
+        stickiness: value(g.stickiness).unwrap_or(0),
+        recovery_delay: value(g.recovery_delay),
         restore_limit: value(g.restore_limit).unwrap_or(10),
         proxy: match g.proxy {
             Some(p) => Some(proxy(p)?),

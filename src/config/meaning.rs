@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::walk::show;
-use super::{Config, Group, Hook, HookKind, Proxy, ProxyKind, Run, Safety, Style, Transport};
+use super::{
+    Check, Config, Effect, Group, Hook, HookKind, Proxy, ProxyKind, Run, Safety, Style, Transport,
+};
 use crate::types::{Family, Priority};
 
 impl Config {
@@ -23,6 +25,10 @@ impl Config {
             out.push(String::new());
             self.group(group, &mut out);
         }
+        if !self.checks.is_empty() {
+            out.push(String::new());
+        }
+        out.extend(self.checks.iter().map(check));
         if !self.hooks.is_empty() {
             out.push(String::new());
         }
@@ -140,6 +146,31 @@ impl Config {
             group.proxy.as_ref().map_or_else(|| "none".to_owned(), proxy)
         ));
     }
+}
+
+fn check(check: &Check) -> String {
+    let groups = (!check.groups.is_empty()).then(|| check.groups.join(", "));
+    let effect = match (check.effect, groups) {
+        (Effect::Disqualify, groups) => {
+            let held = groups.as_deref().unwrap_or("a group");
+            format!("the node must not hold {held} if another one can")
+        }
+        (Effect::Score(weight), None) => format!("the node's priority counts {weight} less"),
+        (Effect::Score(weight), Some(groups)) => {
+            format!("the node's priority in {groups} counts {weight} less")
+        }
+        (Effect::Warn, _) => "people are told".to_owned(),
+    };
+    let looks = match check.fall {
+        1 => "one bad look".to_owned(),
+        n => format!("{n} bad looks in a row"),
+    };
+    let every = show(check.interval);
+    format!(
+        "check {}: {}, every {every}; after {looks} {effect}",
+        check.name,
+        check.what.in_words()
+    )
 }
 
 fn hook(hook: &Hook) -> String {

@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::diag::Span;
 use super::form;
+use super::read_check::{Check, check};
 use super::read_fence::{Device, Fencing, devices, fencing};
 use super::walk::integer;
 use crate::types::{Priority, Version, VrId};
@@ -27,6 +28,7 @@ pub(super) struct File {
     pub(super) witnesses: Vec<Witness>,
     pub(super) groups: Vec<Group>,
     pub(super) fencing: Option<Fencing>,
+    pub(super) checks: Vec<Check>,
     pub(super) hooks: Vec<Hook>,
     pub(super) watchdog: Option<Watchdog>,
 }
@@ -98,6 +100,8 @@ pub(super) struct Group {
     pub(super) routers: Vec<Router>,
     pub(super) password_file: Option<At<String>>,
     pub(super) link_local: Option<At<Ipv6Addr>>,
+    pub(super) stickiness: Option<At<u8>>,
+    pub(super) recovery_delay: Option<At<Duration>>,
     pub(super) restore_limit: Option<At<u32>>,
     pub(super) schedule: Option<At<Vec<At<Duration>>>>,
     pub(super) refresh: Option<Refresh>,
@@ -219,7 +223,7 @@ impl<'d> View<'d> {
     }
 
     /// A list of texts.
-    fn words(&self, key: &str) -> Option<At<Vec<At<String>>>> {
+    pub(super) fn words(&self, key: &str) -> Option<At<Vec<At<String>>>> {
         self.with(key, |v| {
             let each = v.as_array()?.iter();
             each.map(|w| Some(At { at: w.span(), value: w.get_ref().as_str()?.to_owned() }))
@@ -248,6 +252,7 @@ pub(super) fn file(doc: &DeTable<'_>) -> File {
         witnesses: root.tables("witness").into_iter().map(|(at, v)| witness(at, &v)).collect(),
         groups: root.tables("group").into_iter().map(|(at, v)| group(at, &v)).collect(),
         fencing: root.view("fencing").map(|f| fencing(root.at("fencing"), &f)),
+        checks: root.tables("check").into_iter().map(|(at, v)| check(at, &v)).collect(),
         hooks: root.tables("hook").into_iter().map(|(at, v)| hook(at, &v)).collect(),
         watchdog: root.view("watchdog").map(|v| watchdog(&v)),
     }
@@ -325,6 +330,8 @@ fn group(at: Span, v: &View<'_>) -> Group {
         routers: v.tables("routers").iter().filter_map(|(_, v)| router(v)).collect(),
         password_file: v.text("password-file"),
         link_local: v.with("link-local", |v| form::link_local(v.as_str()?).ok()),
+        stickiness: v.int("stickiness"),
+        recovery_delay: v.time("recovery-delay"),
         restore_limit: v.int("restore-limit"),
         schedule: announce.as_ref().and_then(schedule),
         refresh: announce.and_then(|a| every(&a, "refresh")),

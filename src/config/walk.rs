@@ -257,6 +257,9 @@ fn unknown(
         let d = Diagnostic::error(at.clone(), format!("`{name}`: a secret in the shared file"))
             .label("secrets only by file")
             .hide(value.span());
+        if table.key("rise").is_some() {
+            return (d.help("take it out: no check needs a password"), None);
+        }
         let (key, place) = match table.key("token-file") {
             Some(_) => ("token-file = \"/etc/vipd/hook.token\"", "[[hook]]"),
             None => ("password-file = \"/etc/vipd/postgres.password\"", "[[group]]"),

@@ -18,7 +18,12 @@ pub(super) static FOREIGN: &[(&str, &str)] = &[
     ("id", "write `vrid = 85`"),
     ("nopreempt", "write `preempt = false`, which is the default"),
     ("state", "leave it out: nodes elect the holder; `priority` says who is preferred"),
-    ("weight", "write `priority`; bad health always gives the addresses up"),
+    ("weight", "write `priority`; what bad health means is said under `[[check]]`"),
+    ("check", "write `[[check]]` at the top of the file; its `groups` names those it is about"),
+    ("checks", "write `[[check]]`"),
+    ("track-script", "write `[[check]]` with `run`"),
+    ("track-process", "write `[[check]]` with `process` or `unit`"),
+    ("track-interface", "write `[[check]]` with `interface`"),
     ("use-vmac", "leave it out: vipd uses the interface's own hardware address"),
     ("accept", "leave it out: the holder always accepts what is sent to its addresses"),
     ("strict", "leave it out: vipd follows RFC 9568"),
@@ -55,4 +60,4 @@ pub(super) static INLINE_SECRETS: &[&str] = &[
 ];
 
 /// Tables and keys that later releases will have.
-pub(super) static LATER: &[&str] = &["check", "checks", "routes", "track-script", "track-process"];
+pub(super) static LATER: &[&str] = &["routes"];

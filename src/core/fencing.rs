@@ -11,6 +11,7 @@ use super::event::{Action, FenceEvent, Past, Power};
 use super::fence::{Deed, Phase, Sight, Target, Want, Why};
 use super::lease::{FENCE_SEATS, Lease, Stand, Verdict};
 use super::status::{Condition, DeviceStatus, FencingStatus, Severity, condition};
+use super::worth::Worth;
 use super::{Node, why};
 
 /// How long a node that cannot give up what it must has to go by itself.
@@ -200,7 +201,7 @@ impl Node {
             able: target.is_some_and(Target::seeks) && !alone,
             keeps: target.is_some_and(Target::is_at_work),
             // In the order of the file.
-            priority: Priority(u8::MAX - u8::try_from(self.me).unwrap_or(u8::MAX)),
+            worth: Worth::new(Priority(u8::MAX - u8::try_from(self.me).unwrap_or(u8::MAX)), 0),
             ..Stand::NONE
         };
         let decide = |lease: &mut Lease, out: &mut Vec<Action>| lease.decide(now, seat, stand, out);
@@ -216,6 +217,9 @@ impl Node {
         let want = |why, delay| Some(Want { why, delay, marks: self.marks(now, node) });
         if self.fencing.orders.contains(&node) {
             return want(Why::Ordered, Duration::ZERO);
+        }
+        if self.is_hands_off() {
+            return None;
         }
         let when = &self.config.fencing.when;
         if self.devices(node).is_empty() || !self.is_ready_to_fence(now, node) {

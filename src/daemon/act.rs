@@ -90,16 +90,20 @@ impl Shell {
             }
             Action::Settled(digest) => {
                 // What is lost here makes the next start wait for everybody once more.
-                let _ = self
-                    .outbox
-                    .try_send(Output::Settled { digest, vote: node.config().lease.vote });
+                let vote = node.config().lease.vote;
+                drop(self.outbox.try_send(Output::Settled { digest, vote }));
             }
+            Action::Decided(all) => drop(self.outbox.try_send(Output::Decided(all))),
             Action::Note(told) => self.tell(told),
             Action::Reloaded(changes) => {
                 if let Some(to) = self.reloads.pop_front() {
                     // Whoever asked may have gone.
                     let _ = to.send(changes);
                 }
+            }
+            Action::Hasten(checks) => {
+                // Where there is no room they run at their next turn.
+                let _ = self.outbox.try_send(Output::Hasten(checks));
             }
             Action::Reset { why } => self.starve(why),
             Action::Exit { left } => {

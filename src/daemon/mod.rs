@@ -12,8 +12,10 @@
 
 mod act;
 mod asking;
+mod checks;
 mod clients;
 mod clocks;
+mod decisions;
 pub mod doctor;
 mod fencing;
 mod gatekeeper;
@@ -180,6 +182,10 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
         .map_err(|source| StartError::State { path: options.state_dir.clone(), source })?;
     let orphans = instance.remember(&loaded.config);
     let mut start = inherit(options, loaded, orphans, confirmed)?;
+    let kept = io::decisions::Decisions::new(&options.state_dir);
+    let unreadable;
+    (start.inheritance.will, unreadable) = kept.read(decisions::utc());
+    let keeping = decisions::Keeping::new(kept, unreadable);
     let gate = start.inheritance.gate;
     start.recorder = recorder(options, loaded)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -208,7 +214,8 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
         .map_err(io_error("the core thread"))?;
     // Kills what earlier agents left, while the core goes on with what cannot wait.
     let (before, of) = ((record, gate), (node.as_str(), &*loaded.config));
-    let service = Arc::new(service::Service::new(options.clone(), instance, before, of, inbox));
+    let service =
+        Arc::new(service::Service::new(options.clone(), instance, before, of, (inbox, keeping)));
     let clean =
         runtime.block_on(service.run((&loaded.warnings, &loaded.config), server, (outbox, told)));
     let joined = core.join().is_ok();
@@ -260,6 +267,7 @@ fn inherit(
             confirmed: confirmed.digest,
             fenced: io::history::past(&options.state_dir),
             run: Incarnation(run),
+            will: Vec::new(),
         },
         keeper: keeper.map(|k| Box::new(k) as Box<dyn io::worker::Gatekeeper>),
         deadlines,

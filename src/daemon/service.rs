@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::api::moving::may_move;
 use crate::api::server::Server;
+use crate::api::will::{Asked, WillReport};
 use crate::api::{
     Backend, Connections, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport,
     Unavailable,
@@ -31,8 +32,10 @@ use crate::types::{Digest, GateId, Instant, VoterIx};
 use crate::wire::peer::Keyring;
 
 use super::asking::{self, ANSWER};
+use super::checks::Checks;
 use super::clients::{Clients, Told};
 use super::clocks;
+use super::decisions::Keeping;
 use super::fencing::Fencing;
 use super::hooks::Hooks;
 use super::instance::Instance;
@@ -111,9 +114,9 @@ fn secrets(config: &Config) -> Result<Secrets, LoadError> {
     config.groups.iter().map(|g| read(g).transpose()).collect::<Result<_, _>>().map(Secrets)
 }
 
-/// The cluster's keys, where anything is held by lease.
+/// The cluster's keys, where there is a channel.
 pub(super) fn keys(config: &Config) -> Result<Option<Keyring>, LoadError> {
-    let Some(path) = config.secret.as_deref().filter(|_| config.needs_lease()) else {
+    let Some(path) = config.secret.as_deref().filter(|_| config.has_channel()) else {
         return Ok(None);
     };
     let refuse = |why: String| LoadError::Secret { path: path.to_owned(), why };
@@ -162,6 +165,7 @@ pub(super) struct Service {
     pub(super) inbox: wake::Sender<Input>,
     pub(super) events: Arc<EventLog>,
     hooks: Hooks,
+    checks: Checks,
     /// Whether anything is held by lease, so that the clocks matter.
     leased: AtomicBool,
     /// The watchdog that the file in force names.
@@ -170,6 +174,7 @@ pub(super) struct Service {
     reloading: Mutex<()>,
     pub(super) fencing: Fencing,
     clients: Arc<Clients>,
+    pub(super) decisions: Arc<Keeping>,
 }
 
 impl Service {
@@ -178,7 +183,7 @@ impl Service {
         instance: Instance,
         (record, gate): (Record, Option<GateId>),
         (node, config): (&str, &Config),
-        inbox: wake::Sender<Input>,
+        (inbox, decisions): (wake::Sender<Input>, Arc<Keeping>),
     ) -> Self {
         let fencing = Fencing::open(&options.runtime_dir, &options.state_dir);
         let events = Arc::new(EventLog::new(node, Timestamp::now()));
@@ -186,11 +191,13 @@ impl Service {
         Self {
             fencing,
             clients: Clients::new(inbox.clone()),
+            decisions,
             node: node.to_owned(),
             options,
             instance,
             record,
             gate,
+            checks: Checks::new(inbox.clone()),
             inbox,
             events,
             hooks,
@@ -219,6 +226,7 @@ impl Service {
             tracing::warn!("{warnings}");
         }
         self.hooks.configure(config);
+        self.checks.configure(config);
         if let Some(told) = watchdog::obituary(&self.options.state_dir) {
             self.note(told);
         }
@@ -233,6 +241,7 @@ impl Service {
         let alive = tokio::spawn(asking::alive(self.inbox.clone(), Input::Ping));
         let clocks = tokio::spawn(Arc::clone(&self).clocks());
         let devices = tokio::spawn(Arc::clone(&self).check_devices());
+        let insist = tokio::spawn(Arc::clone(&self.decisions).insist());
         let feed = tokio::spawn(feed(self.inbox.clone(), reports));
         let clients = tokio::spawn(Arc::clone(&self).serve_clients(told));
         if self.ask(Input::Ping).await.is_ok() {
@@ -241,7 +250,7 @@ impl Service {
         let watchdog = watchdog::keep(self.inbox.clone(), self.watchdog.subscribe());
         let watchdog = tokio::spawn(watchdog);
         let end = self.pump(outbox, supervisor).await;
-        for task in [signals, alive, watchdog, clocks, devices, feed, clients] {
+        for task in [signals, alive, watchdog, clocks, devices, insist, feed, clients] {
             task.abort();
         }
         drop(stop_server);
@@ -271,8 +280,10 @@ impl Service {
         let (hooks, conditions) = self.hooks.status();
         status.hooks = hooks;
         status.conditions.extend(conditions);
+        status.conditions.extend(self.decisions.conditions());
         self.fencing.complete(&mut status);
         self.clients.complete(&mut status);
+        self.checks.complete(&mut status);
         Ok(status)
     }
 
@@ -297,6 +308,12 @@ impl Service {
                 Output::Fence { run, victim, device, power } => {
                     self.fence(run, victim, device, power);
                 }
+                Output::Decided(all) => {
+                    let decisions = Arc::clone(&self.decisions);
+                    // How it went is a condition.
+                    tokio::spawn(async move { drop(decisions.keep(all).await) });
+                }
+                Output::Hasten(checks) => self.checks.hasten(&checks),
                 Output::Settled { digest, vote } => self.settled(digest, vote),
                 Output::Reset { why, reboots } => {
                     let dir = &self.options.state_dir;
@@ -408,7 +425,7 @@ impl Service {
         self.watchdog.send_replace(config.watchdog.clone());
         changes.extend(self.hooks.configure(&config));
         self.fencing.changed.notify_one();
-
+        self.checks.configure(&config);
         if !warnings.is_empty() {
             tracing::warn!("{warnings}");
         }
@@ -521,6 +538,10 @@ impl Backend for Shared {
         self.0.clients.count(&status, &group, before).ok_or_else(|| {
             ReloadError::Refused(format!("nothing is known of connections to {group:?}"))
         })
+    }
+
+    async fn decide(&self, asked: Asked) -> Result<WillReport, ReloadError> {
+        self.0.decide(asked).await
     }
 
     fn fence_history(&self) -> Vec<events::Record> {

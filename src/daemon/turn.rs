@@ -97,7 +97,7 @@ pub(super) struct Shell {
     pub(super) feeding: Feeding,
     /// Where it is told what clients have to do with.
     pub(super) desk: Desk,
-    /// The other voters, where anything is held by lease.
+    /// The other voters, where there is a channel to them.
     pub(super) voters: Option<Voters>,
     /// This node's votes, where they outlive it.
     pub(super) ballots: Option<Ballots>,
@@ -197,7 +197,7 @@ impl Shell {
     /// Opens the channel to the other voters of the configuration, where it needs one.
     fn open_voters(&mut self, me: usize) -> io::Result<()> {
         self.voters = None;
-        let keys = self.keys.clone().filter(|_| self.config.needs_lease());
+        let keys = self.keys.clone().filter(|_| self.config.has_channel());
         if let Some(keys) = keys {
             let voters = Voters::open(&self.config, Member::Node(me), keys, self.run)?;
             for (path, fd) in voters.fds() {
@@ -357,7 +357,7 @@ impl Shell {
         let old = std::mem::replace(&mut self.config, Arc::clone(node.config()));
         let same = old.port == self.config.port && voters(&old) == voters(&self.config);
         match &mut self.voters {
-            Some(channel) if same && self.config.needs_lease() => channel.set_groups(&self.config),
+            Some(channel) if same && self.config.has_channel() => channel.set_groups(&self.config),
             _ => {
                 if let Err(error) = self.open_voters(node.me()) {
                     let text = format!("the channel to the other voters: {error}");
@@ -496,6 +496,12 @@ impl Shell {
                 }
             }
             Input::Devices(to) => drop(to.send(Devices::of(node))),
+            Input::Will(order, to) => {
+                self.step(now, Event::Will(*order), node, scratch);
+                drop(to.send(node.will(now)));
+            }
+            Input::Decided(to) => drop(to.send(node.will(now))),
+            Input::Checked(told) => self.step(now, Event::Checked(told), node, scratch),
             Input::Fence(told) => self.step(now, Event::Fence(told), node, scratch),
             Input::Clock(told) => self.step(now, Event::Clock(told), node, scratch),
             Input::Watchdog(arming, taken) => {

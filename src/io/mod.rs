@@ -5,7 +5,9 @@
 //! [`netlink`].
 
 pub mod ballots;
+pub mod check;
 pub mod clock;
+pub mod decisions;
 pub mod epitaph;
 pub mod events;
 pub mod fence;

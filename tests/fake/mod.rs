@@ -10,12 +10,13 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vipd::api::server::Server;
 use vipd::api::{
-    Backend, Connections, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport,
-    Unavailable,
+    Asked, Backend, Connections, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport,
+    Unavailable, WillReport,
 };
 use vipd::core::status::{
     AddressState, AddressStatus, Condition, GroupStatus, HookCall, Note, Role, Severity, Status,
 };
+use vipd::core::will::Topic;
 use vipd::io::events::{EventLog, Record, Want};
 use vipd::types::{Instant, Priority, Version, VrId};
 
@@ -60,6 +61,21 @@ impl Backend for Fake {
         match (node.as_str(), order) {
             ("hap2", FenceOrder::Off) | ("hap3", FenceOrder::Confirm) => Ok(()),
             _ => Err(ReloadError::Refused(format!("{node}: {order:?} makes no sense"))),
+        }
+    }
+
+    async fn decide(&self, asked: Asked) -> Result<WillReport, ReloadError> {
+        match asked.node.as_deref() {
+            Some("hap9") => Err(ReloadError::Refused("no node \"hap9\"".to_owned())),
+            _ => {
+                let not_kept = asked.why.as_deref().filter(|why| *why == "disk full");
+                Ok(WillReport {
+                    text: format!("{asked:?}"),
+                    shared: asked.topic != Topic::Maintenance,
+                    unheard: vec!["hap3".into()],
+                    not_kept: not_kept.map(str::to_owned),
+                })
+            }
         }
     }
 
@@ -183,6 +199,8 @@ pub(crate) fn status() -> Status {
         }],
         elections: vec![],
         proxy: None,
+        checks: vec![],
+        recovering: None,
         conditions: vec![],
     };
     Status {
@@ -206,5 +224,6 @@ pub(crate) fn status() -> Status {
         hooks: vec![],
         further: vec![],
         fencing: vec![],
+        decisions: vec![],
     }
 }

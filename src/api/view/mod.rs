@@ -10,6 +10,7 @@ mod status;
 mod text;
 mod time;
 mod voting;
+mod will;
 
 use jiff::Zoned;
 
@@ -17,6 +18,7 @@ pub use events::event;
 pub use hooks::{hook, hooks};
 pub use moving::{drained, draining, moved};
 pub use status::status;
+pub use will::decided;
 
 /// How to show things.
 #[derive(Clone, Debug)]

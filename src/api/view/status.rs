@@ -9,6 +9,7 @@ use super::groups::{details, groups};
 use super::text::{Row, Tone, cell, clean, indented, table};
 use super::time::{Clocks, lasted};
 use super::voting::voting;
+use super::will::decisions;
 use crate::core::status::{
     Condition, GroupStatus, PeerKind, PeerStatus, Severity, Status, WatchdogStatus,
 };
@@ -53,6 +54,11 @@ fn cluster(status: &Status, group: Option<&str>, view: &View) -> Option<String> 
     if status.voting.is_some() {
         out.push('\n');
         out.push_str(&voting(status, &shown, view, &clocks));
+    }
+    let said = decisions(&status.decisions, view, &clocks);
+    if !said.is_empty() {
+        out.push('\n');
+        out.push_str(&said);
     }
     let fences = fencing(&status.fencing, view, &clocks);
     if group.is_none() && !fences.is_empty() {

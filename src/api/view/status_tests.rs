@@ -48,6 +48,8 @@ fn group(name: &str, role: Role) -> GroupStatus {
             failures: 0,
             last_failure: None,
         }),
+        checks: vec![],
+        recovering: None,
         conditions: vec![],
     }
 }
@@ -67,6 +69,7 @@ fn node(groups: Vec<GroupStatus>) -> Status {
     Status {
         voting: None,
         fencing: Vec::new(),
+        decisions: Vec::new(),
         gate: None,
         watchdog: None,
         cluster: "lb".into(),

@@ -1,6 +1,7 @@
 //! What no key can tell alone: values held against each other.
 
 mod addresses;
+mod checks;
 mod fence;
 mod group;
 mod hooks;
@@ -32,6 +33,7 @@ pub(super) fn check(file: &File) -> Vec<Diagnostic> {
     group::between(&file.groups, &mut found);
     addresses::between(&file.groups, &mut found);
     proxy::between(&file.groups, &mut found);
+    checks::check(file, &mut found);
     hooks::check(file, &mut found);
     found
 }

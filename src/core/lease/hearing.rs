@@ -119,6 +119,8 @@ impl Lease {
             News::Move { to } => {
                 self.order(now, group, *to);
             }
+            // What operators have decided is not the lease's business.
+            News::Word(_) | News::Words { .. } => {}
             News::Grant { .. } | News::Deny { .. } | News::Report(_) | News::Part { .. } => {}
         }
     }

@@ -209,11 +209,13 @@ impl Booth {
                 | Action::Kernel(_)
                 | Action::Proxy(..)
                 | Action::Guard(_)
+                | Action::Decided(_)
                 | Action::Fence { .. }
                 | Action::Gate { .. }
                 | Action::Note(_)
                 | Action::Reloaded(_)
                 | Action::Reset { .. }
+                | Action::Hasten(_)
                 | Action::Exit { .. } => {}
             }
         }
@@ -333,6 +335,7 @@ impl Booth {
                 .collect(),
             voting: Some(council.voting(now)),
             fencing: Vec::new(),
+            decisions: Vec::new(),
             gate: None,
             watchdog: None,
             dropped: dropped.map(|(why, n)| (format!("voters-{why}"), n)).collect(),
@@ -368,6 +371,8 @@ impl Booth {
             proxy: None,
             safety: group.safety.name().to_owned(),
             lease,
+            checks: Vec::new(),
+            recovering: None,
             conditions: Vec::new(),
         }
     }

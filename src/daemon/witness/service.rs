@@ -10,8 +10,8 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::api::server::Server;
 use crate::api::{
-    Backend, Connections, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport,
-    Unavailable,
+    Asked, Backend, Connections, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport,
+    Unavailable, WillReport,
 };
 use crate::core::status::Status;
 use crate::io::events::{self, EventLog};
@@ -227,6 +227,10 @@ impl Backend for Shared {
 
     async fn fence(&self, _: String, _: FenceOrder) -> Result<(), ReloadError> {
         Err(ReloadError::Refused("a witness fences nobody: order it on a node".to_owned()))
+    }
+
+    async fn decide(&self, _: Asked) -> Result<WillReport, ReloadError> {
+        Err(ReloadError::Refused("a witness holds nothing: say it on a node".to_owned()))
     }
 
     fn fence_history(&self) -> Vec<events::Record> {

@@ -106,6 +106,10 @@ pub(crate) enum Arrival {
         power: Power,
         mode: super::power::Mode,
     },
+    /// A run of the check is due, if it still is the next one.
+    CheckDue(u32),
+    /// One ends that began then.
+    CheckDone(Instant),
     Fence(FenceEvent),
     Leave,
     Stop,
@@ -358,6 +362,9 @@ pub(crate) struct Host {
     pub(crate) just_opened: BTreeSet<String>,
     /// When its last daemon ended.
     pub(crate) ended: Option<Real>,
+    /// It cannot reach what its check looks at.
+    pub(crate) ill: bool,
+    pub(crate) line: Option<super::checks::Line>,
     /// Since when it runs, and nothing is wrong with it.
     pub(crate) since: Real,
     /// Voters that this run has heard, and when last.
@@ -398,6 +405,8 @@ impl Host {
             unheard: BTreeSet::new(),
             just_opened: BTreeSet::new(),
             ended: None,
+            ill: false,
+            line: None,
             since: 0,
             met: BTreeMap::new(),
         }

@@ -210,6 +210,8 @@ impl World {
             | News::Report(_)
             | News::Move { .. }
             | News::Part { .. }
+            | News::Word(_)
+            | News::Words { .. }
             | News::Fenced { .. } => {}
         }
     }

@@ -103,8 +103,9 @@ impl World {
             Action::Fence { run, node, device, power } => {
                 self.agent(host, run, node, device, power);
             }
+            Action::Hasten(_) => self.hasten(host),
             Action::Reset { .. }
-            | Action::Hasten(_)
+            | Action::Decided(_)
             | Action::Reloaded(_)
             | Action::Probe { .. }
             | Action::Tell { .. }

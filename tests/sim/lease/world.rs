@@ -351,6 +351,8 @@ impl World {
             Arrival::Leave => self.step(host, Event::Leave),
             Arrival::Stop => self.step(host, Event::Stop),
             Arrival::Fence(event) => self.step(host, Event::Fence(event)),
+            Arrival::CheckDue(run) => self.check_due(host, run),
+            Arrival::CheckDone(began) => self.check_done(host, began),
             Arrival::Effect(_)
             | Arrival::Start
             | Arrival::PowerOn
@@ -579,6 +581,9 @@ impl World {
         }
         let soon = self.random.draw(2 * MS);
         self.later(host, soon, Arrival::Greet);
+        if matches!(member, Member::Node(_)) {
+            self.begin_checks(host);
+        }
         self.plan_wake(host);
     }
 
@@ -613,6 +618,7 @@ impl World {
             quiet: kept.longest,
             confirmed: kept.confirmed,
             fenced: Vec::new(),
+            will: Vec::new(),
             run,
         }
     }
