@@ -5,12 +5,14 @@
 //! [`netlink`].
 
 pub mod ballots;
+pub mod check;
 pub mod clock;
 pub mod epitaph;
 pub mod events;
 pub mod fence;
 pub mod history;
 pub mod hook;
+mod http;
 pub mod job;
 pub mod log;
 pub mod netlink;
