@@ -62,10 +62,11 @@ test-netns: root cargo build
 test-fuzz: cargo
 	@fuzz/run.sh 5
 
-test-slow: test ## everything, then thousands of bad nights, longer fuzzing, more resets by a watchdog (root)
+test-slow: test ## everything, then thousands of bad nights, longer fuzzing, more resets and cuts of power (root)
 	@VIPD_SEEDS=5000 $(CARGO) test --locked --release --package vipd --test sim
 	@fuzz/run.sh 60
-	@$(CARGO) test --locked --package netns-tests --test watchdog -- --ignored --test-threads=1
+	@$(CARGO) test --locked --package netns-tests --test watchdog --test pairs --test controllers \
+	    -- --ignored --test-threads=1
 
 model: cargo ## the lease, searched further than by `cargo test`: a table of scenes and mutants
 	@VIPD_MODEL=long $(CARGO) test --locked --release --package vipd --test model -- \

@@ -1,5 +1,7 @@
 //! The command lines of both binaries: help, man pages and completions come from here.
 
+pub mod will;
+
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
@@ -217,7 +219,16 @@ pub enum Command {
         group: String,
         /// To which node
         node: String,
+        /// Wait up to so many seconds for the connections that there are now to end
+        ///
+        /// New ones are served as before, and not waited for. Ctrl-C calls it off. What is left
+        /// when the time is over is cut, as by a move without waiting.
+        #[arg(long, value_name = "SECONDS", value_parser = drain)]
+        drain: Option<Duration>,
     },
+    /// What an operator decides
+    #[command(flatten)]
+    Will(will::WillCommand),
     /// Cut a node's power, say that it is off, or show what was done before
     ///
     /// `vipctl fence NODE` has vipd use the node's fence devices, level by level, verify that the
@@ -397,6 +408,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
     seconds.map(Duration::from_secs_f64).ok_or_else(|| {
         "expected seconds from 0.1 to 3600; a group's name goes before --watch".to_owned()
     })
+}
+
+/// `30s`, or `30`.
+fn drain(text: &str) -> Result<Duration, String> {
+    let number = text.strip_suffix('s').unwrap_or(text);
+    let seconds = number.parse().ok().filter(|s| (1..=86_400).contains(s));
+    seconds.map(Duration::from_secs).ok_or_else(|| "expected seconds from 1s to 86400s".to_owned())
 }
 
 /// The completion script of a program.

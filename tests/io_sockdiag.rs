@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use namespace::{enter, ip};
 use socket2::{Domain, Socket, Type};
-use vipd::io::sockdiag::end_connections;
+use vipd::io::sockdiag::{Ended, connections, end_connections};
+use vipd::wire::peer::connections::Connection;
 
 const LIMIT: Duration = Duration::from_secs(2);
 
@@ -57,12 +58,21 @@ fn connections_end_and_listeners_go_on() {
     let [_c5, mut other6] = connect(&any, "fd00::1");
 
     let vips = addresses(&["192.0.2.85", "fd00::85"]);
-    assert_eq!(end_connections(&vips, LIMIT).unwrap(), 3);
+    let mut seen = connections(&vips, LIMIT).unwrap();
+    let mut expected: Vec<_> = [&v4_end, &mapped_end, &v6_end]
+        .map(|end| Connection::new(end.local_addr().unwrap(), end.peer_addr().unwrap()).unwrap())
+        .into();
+    (seen.sort_unstable(), expected.sort_unstable());
+    assert_eq!(seen, expected, "those to the addresses asked about, both ends told");
+    let mut ended = end_connections(&vips, LIMIT).unwrap();
+    ended.clients.sort_unstable();
+    assert_eq!(ended, Ended { count: 3, clients: expected });
+    assert_eq!(connections(&vips, LIMIT).unwrap(), []);
     for (name, end) in [("v4", &mut v4_end), ("mapped", &mut mapped_end), ("v6", &mut v6_end)] {
         assert!(is_ended(end), "{name}");
     }
     assert!(!is_ended(&mut other4) && !is_ended(&mut other6), "nobody else is touched");
-    assert_eq!(end_connections(&vips, LIMIT).unwrap(), 0, "there is nothing left");
+    assert_eq!(end_connections(&vips, LIMIT).unwrap().count, 0, "there is nothing left");
 
     for (listener, to) in [(&v4, "192.0.2.85"), (&any, "fd00::85")] {
         let [mut client, mut server] = connect(listener, to);
@@ -83,7 +93,7 @@ fn of_many_addresses_all_are_found() {
     let mut ends: Vec<_> = many.iter().map(|to| connect(&any, to)).collect();
     let [_client, mut other] = connect(&any, "198.51.100.1");
     let all: Vec<&str> = many.iter().map(String::as_str).collect();
-    assert_eq!(end_connections(&addresses(&all), LIMIT).unwrap(), 20);
+    assert_eq!(end_connections(&addresses(&all), LIMIT).unwrap().count, 20);
     assert!(ends.iter_mut().all(|[_, server]| is_ended(server)));
     assert!(!is_ended(&mut other));
 }

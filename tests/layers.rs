@@ -44,10 +44,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("wire", &["types"]),
     ("config", &["types", "wire"]),
     ("core", &["types", "wire", "config"]),
-    ("io", &["types", "wire", "config", "core::event", "core::lease", "core::status"]),
+    (
+        "io",
+        &["types", "wire", "config", "core::event", "core::lease", "core::status", "core::will"],
+    ),
     ("gate", &["types", "io::clock"]),
     ("cli", &["types", "config"]),
-    ("api", &["types", "core::status", "config", "io::events", "io::clock", "cli"]),
+    ("api", &["types", "core::status", "core::will", "config", "io::events", "io::clock", "cli"]),
     ("daemon", &["types", "wire", "config", "core", "io", "gate", "api", "cli"]),
 ];
 

@@ -13,6 +13,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 use tokio::time::timeout;
 use vipd::api::{ReloadError, ReloadReport, Unavailable};
+use vipd::core::status::Status;
 use vipd::io::secret;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -52,7 +53,7 @@ async fn json_is_the_status_and_can_be_narrowed() {
     let daemon = Daemon::start("json");
     let (code, out, _) = run(&daemon, &["status", "--json"]).await;
     assert_eq!(code, 0);
-    let status: vipd::core::status::Status = serde_json::from_str(&out).unwrap();
+    let status: Status = serde_json::from_str(&out).unwrap();
     assert_eq!(status, fake::status());
     let (_, out, _) = run(&daemon, &["status", "web", "--json"]).await;
     let value: serde_json::Value = serde_json::from_str(&out).unwrap();
@@ -126,6 +127,45 @@ async fn a_move_says_what_it_cost_or_why_it_was_not_done() {
     let (code, _, err) = run(&daemon, &["move", "postgres", "hap9"]).await;
     assert_eq!(code, 1, "{err}");
     assert!(err.contains("no node \"hap9\"; the file has hap1, hap2"), "{err}");
+}
+
+/// hap1 has `postgres` by lease, and hap2 could have it.
+fn leased() -> Status {
+    let mut status = serde_json::to_value(fake::status()).unwrap();
+    let vote = |voter| serde_json::json!({ "voter": voter, "known": true, "priority": 120 });
+    status["groups"][0]["lease"] = serde_json::json!({
+        "holder": "hap1", "tenure": 1, "preempt": false, "granted-by": [],
+        "votes": [vote("hap1"), vote("hap2")],
+    });
+    let voter = |name| {
+        serde_json::json!({
+            "name": name, "witness": false, "me": name == "hap1", "alive": true, "hears-us": true,
+            "settled": true,
+        })
+    };
+    status["voting"] = serde_json::json!({
+        "voters": [voter("hap1"), voter("hap2")], "majority": 2, "settled": true, "term-us": 1,
+        "renew-us": 1, "vote-us": 1,
+    });
+    serde_json::from_value(status).unwrap()
+}
+
+#[tokio::test]
+async fn a_move_waits_for_the_connections_that_there_were() {
+    let daemon = Daemon::start("vdrain");
+    *daemon.fake.status.lock().unwrap() = Ok(leased());
+    let (code, out, err) = run(&daemon, &["move", "postgres", "hap2", "--drain", "30s"]).await;
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(out, "postgres moved from hap1 to hap2: nobody answered for 2.1 ms\n");
+    let lines: Vec<_> = err.lines().collect();
+    assert!(lines[0].starts_with("3 connection(s) to postgres on hap1 are waited for"), "{err}");
+    assert_eq!((lines.len(), lines[3]), (4, "every connection has ended"), "{err}");
+
+    let (code, _, err) = run(&daemon, &["move", "postgres", "hap9", "--drain", "30"]).await;
+    assert_eq!(code, 1);
+    assert!(err.contains("no node \"hap9\""), "nothing is waited for in vain: {err}");
+    let (code, ..) = run(&daemon, &["move", "postgres", "hap2", "--drain", "long"]).await;
+    assert_eq!(code, 2);
 }
 
 #[tokio::test]
@@ -219,7 +259,7 @@ async fn watching_repeats_until_interrupted() {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     for _ in 0..3 {
         let line = timeout(LIMIT, lines.next_line()).await.unwrap().unwrap().unwrap();
-        let status: vipd::core::status::Status = serde_json::from_str(&line).unwrap();
+        let status: Status = serde_json::from_str(&line).unwrap();
         assert_eq!(status.node, "hap1");
     }
     interrupt(&child);
@@ -339,6 +379,35 @@ async fn a_key_is_put_on_top_and_the_file_stays_what_it_was() {
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "oops");
     let left = std::fs::read_dir(&daemon.dir).unwrap().map(|entry| entry.unwrap().file_name());
     assert!(left.into_iter().all(|name| !name.to_string_lossy().starts_with('.')));
+}
+
+#[tokio::test]
+async fn what_an_operator_decides_is_asked_for_and_told() {
+    let daemon = Daemon::start("will");
+    let ban = ["ban", "web", "hap2", "--for", "2h", "--reason", "a disk"];
+    let (code, out, _) = run(&daemon, &ban).await;
+    assert_eq!(code, 0, "{out}");
+    for part in ["topic: Ban", "on: true", "Some(\"web\")", "7200000", "Some(\"a disk\")"] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    assert!(out.ends_with("\nnot heard, so told later: hap3\n"), "{out}");
+    let (code, out, _) = run(&daemon, &["maintenance", "off", "web", "--json"]).await;
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &report["shared"]), (0, &serde_json::Value::Bool(false)));
+    assert!(report["text"].as_str().unwrap().contains("on: false"), "{report}");
+    // Whoever would leave a group to nobody is asked, and nobody is there to answer.
+    let (code, _, err) = run(&daemon, &["standby"]).await;
+    assert_eq!(code, 1);
+    assert!(err.contains("Nobody else can have postgres, web"), "{err}");
+    let (code, out, _) = run(&daemon, &["standby", "--yes"]).await;
+    assert_eq!((code, out.contains("force: true")), (0, true), "{out}");
+    let (code, out, _) = run(&daemon, &["cleanup", "--reason", "disk full"]).await;
+    assert_eq!((code, out.contains("NOT WRITTEN DOWN (disk full)")), (1, true), "{out}");
+    let (code, _, err) = run(&daemon, &["resume", "hap9"]).await;
+    assert_eq!((code, err.contains("no node")), (1, true), "{err}");
+    for bad in [&["ban", "web", "hap2"][..], &["standby", "--for", "soon"], &["maintenance"]] {
+        assert_eq!(run(&daemon, bad).await.0, 2, "{bad:?}");
+    }
 }
 
 #[tokio::test]

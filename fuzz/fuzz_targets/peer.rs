@@ -1,9 +1,10 @@
-//! Any bytes as a message between voters, as the same sealed by one who has the key, and as a
-//! datagram; any text as a file of keys.
+//! Any bytes as a message between voters or a list of connections, as the same sealed by one who
+//! has the key, and as a datagram; any text as a file of keys.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use vipd::types::{Incarnation, Instant, VoterIx};
+use vipd::wire::peer::connections::Sheet;
 use vipd::wire::peer::{Channel, Dropped, Keyring, MAX_DATAGRAM, Opened, codec};
 
 const KEY: &[u8] = b"000102030405060708090a0b0c0d0e0f";
@@ -14,6 +15,10 @@ fuzz_target!(|bytes: &[u8]| {
         let mut again = Vec::new();
         let all = codec::encode(&message.head, &message.entries, bytes.len(), &mut again);
         assert_eq!((all, again.as_slice()), (Some(message.entries.len()), bytes));
+    }
+    if let Ok(sheet) = Sheet::decode(bytes) {
+        assert_eq!(sheet.encode(), bytes);
+        assert!(sheet.connections.iter().all(|c| sheet.cells.contains(&c.cell())));
     }
     if let Ok(ring) = Keyring::parse(bytes) {
         assert!((1..=Keyring::MOST).contains(&ring.ids().count()));
@@ -37,6 +42,11 @@ fuzz_target!(|bytes: &[u8]| {
             .map_err(|_| Dropped::Malformed);
         assert_eq!(ours.open(now, 0, &datagram, &mut out), expected);
         assert_eq!(ours.open(now, 1, &datagram, &mut out), Err(Dropped::Duplicate));
+    }
+    if theirs.seal_connections(VoterIx(0), bytes, &mut datagram).is_some() {
+        let (from, run, sheet) = (VoterIx(1), Incarnation(2), bytes.to_vec());
+        let expected = Ok(Opened::Connections { from, run, sheet });
+        assert_eq!(ours.open(now, 0, &datagram, &mut out), expected);
     }
 });
 

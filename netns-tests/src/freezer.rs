@@ -2,7 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::clock::wait_until;
 use crate::{Error, Result};
 
 /// Where the second version of control groups may be; in the first with its name, in the mixed
@@ -46,6 +51,67 @@ impl Drop for Freezer {
         }
         // Somebody who ended may still be counted: the name is used again, or stays empty.
         let _ = fs::remove_dir(&self.group);
+    }
+}
+
+/// A process that not even SIGKILL ends, as one that waits for storage which does not answer; it is
+/// killed when this is dropped.
+///
+/// The freezer of the first version of control groups does that: what is frozen there takes no
+/// signal at all.
+#[derive(Debug)]
+pub struct Unkillable {
+    /// Where the file system of the freezer is.
+    mount: PathBuf,
+    group: PathBuf,
+    pid: i32,
+}
+
+impl Unkillable {
+    /// Makes `pid` such a process; `dir` is a directory for the lab's use.
+    ///
+    /// # Errors
+    /// The kernel has no such freezer, or refuses.
+    pub fn make(dir: &Path, pid: i32) -> Result<Self> {
+        let mount = dir.join("freezer");
+        fs::create_dir_all(&mount).map_err(Error::io(format!("make {}", mount.display())))?;
+        nix::mount::mount(
+            Some("none"),
+            &mount,
+            Some("cgroup"),
+            nix::mount::MsFlags::empty(),
+            Some("freezer"),
+        )
+        .map_err(Error::errno("mount the freezer"))?;
+        let stuck = Self { group: mount.join(format!("vipd-lab-{pid}")), mount, pid };
+        let put = |file: &str, text: &str| {
+            let path = stuck.group.join(file);
+            fs::write(&path, text).map_err(Error::io(format!("write {}", path.display())))
+        };
+        let path = stuck.group.display();
+        fs::create_dir(&stuck.group).map_err(Error::io(format!("make {path}")))?;
+        put("cgroup.procs", &pid.to_string())?;
+        put("freezer.state", "FROZEN")?;
+        let state = stuck.group.join("freezer.state");
+        wait_until("a frozen process", Duration::from_secs(5), || {
+            Ok(fs::read_to_string(&state).is_ok_and(|text| text.trim() == "FROZEN"))
+        })?;
+        Ok(stuck)
+    }
+
+    /// Whether it is still there.
+    pub fn lives(&self) -> bool {
+        fs::read_to_string(self.group.join("cgroup.procs")).is_ok_and(|text| !text.is_empty())
+    }
+}
+
+impl Drop for Unkillable {
+    fn drop(&mut self) {
+        let _ = nix::sys::signal::kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+        let _ = fs::write(self.group.join("freezer.state"), "THAWED");
+        let _ = wait_until("its end", Duration::from_secs(5), || Ok(!self.lives()));
+        let _ = fs::remove_dir(&self.group);
+        let _ = nix::mount::umount2(&self.mount, nix::mount::MntFlags::MNT_DETACH);
     }
 }
 

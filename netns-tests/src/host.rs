@@ -195,7 +195,14 @@ impl Host {
         if !self.has_power() {
             return Ok(Vec::new());
         }
-        let text = run::stdout(&["ip", "-n", self.namespace(), "-j", "addr"])?;
+        let text = match run::stdout(&["ip", "-n", self.namespace(), "-j", "addr"]) {
+            Ok(text) => text,
+            Err(e) => {
+                // Whoever asks is killed with the host; the lock is free when all of it is gone.
+                drop(self.state());
+                return if self.has_power() { Err(e) } else { Ok(Vec::new()) };
+            }
+        };
         let links: serde_json::Value = serde_json::from_str(&text)
             .map_err(|e| Error::Answer { what: "ip -j addr".into(), text: e.to_string() })?;
         let links = links.as_array().cloned().unwrap_or_default();

@@ -19,11 +19,13 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// The release, and the name of the kept root.
+/// The release.
 const SUITE: &str = "bookworm";
-/// What a host has beyond the minimum. polkitd wants a logind.
-const PACKAGES: &str =
-    "systemd,systemd-sysv,libpam-systemd,dbus,udev,iproute2,procps,haproxy,polkitd,kmod";
+/// The name of the kept root: another one for other packages.
+const ROOT: &str = "bookworm-2";
+/// What a host has beyond the minimum. polkitd wants a logind, `fence_ipmilan` the last three.
+const PACKAGES: &str = "systemd,systemd-sysv,libpam-systemd,dbus,udev,iproute2,procps,haproxy,\
+                        polkitd,kmod,ipmitool,python3-pexpect,python3-pycurl";
 /// What the cgroups of all hosts are called, with the process that made them and the host.
 const CGROUP: &str = "vipd-lab";
 /// How long a host may take to boot or to shut down.
@@ -102,11 +104,11 @@ impl Rootfs {
 
     /// Where it is.
     pub fn path(&self) -> PathBuf {
-        self.base.join(SUITE)
+        self.base.join(ROOT)
     }
 
     fn make(&self) -> Result<(), Error> {
-        let partial = self.base.join(format!("{SUITE}.partial"));
+        let partial = self.base.join(format!("{ROOT}.partial"));
         let log = self.base.join("debootstrap.log");
         if partial.exists() {
             io("remove a half-made root", fs::remove_dir_all(&partial))?;

@@ -130,6 +130,23 @@ impl Trio {
         )
     }
 
+    /// The same for the first `nodes` of the hosts, with `safety` for their group, and for each what
+    /// `device` says fences it.
+    pub fn fenced(&self, nodes: usize, safety: &str, device: impl Fn(usize) -> String) -> String {
+        let mut text = String::new();
+        for part in self.config().split("\n\n") {
+            let name = part.split('"').nth(1).unwrap_or_default();
+            if part.starts_with("[[node]]") {
+                let place = self.hosts.iter().position(|host| host.name() == name);
+                let Some(n) = place.filter(|n| *n < nodes) else { continue };
+                text += &format!("{}\nfence = {}\n\n", part.trim_end(), device(n));
+            } else {
+                text += &format!("{part}\n\n");
+            }
+        }
+        text.replace("safety = \"lease\"", &format!("safety = \"{safety}\""))
+    }
+
     /// Starts what runs on host number `n`.
     pub fn start(&mut self, n: usize) -> Result {
         self.start_with(n, &self.config())

@@ -10,7 +10,7 @@ mod common;
 
 use std::time::Duration;
 
-use netns_tests::cluster::{events, said};
+use netns_tests::cluster::said;
 use netns_tests::trio::{Kind, Trio};
 use netns_tests::{Double, PowerFault, PowerSwitch, Result, Stamp, pause, wait_until};
 
@@ -32,22 +32,8 @@ impl Bed {
     fn new(label: &str, nodes: usize, safety: &str) -> Result<Self> {
         let trio = Trio::new(label, Kind::Lease)?;
         let power = PowerSwitch::new(trio.lab.dir(), trio.hosts.clone())?;
-        let mut config = String::new();
-        for part in trio.config().split("\n\n") {
-            let name = part.split('"').nth(1).unwrap_or_default();
-            let is_node = part.starts_with("[[node]]");
-            if is_node && trio.hosts.iter().take(nodes).all(|host| host.name() != name) {
-                continue;
-            }
-            config += part;
-            if is_node {
-                config += "\nfence = ";
-                config += &power.device(name);
-            }
-            config += "\n\n";
-        }
-        let config = config.replace("safety = \"lease\"", &format!("safety = \"{safety}\""))
-            + "[fencing]\naction = \"off\"\n";
+        let device = |n: usize| power.device(trio.hosts[n].name());
+        let config = trio.fenced(nodes, safety, device) + "[fencing]\naction = \"off\"\n";
         let mut bed = Self { trio, power, config, nodes };
         for n in 0..nodes {
             bed.start(n)?;
@@ -78,95 +64,11 @@ impl Bed {
         (0..self.nodes).filter(|other| *other != n).collect()
     }
 
-    /// The node with power whose events tell of fencing.
-    fn fencer(&mut self, victim: usize) -> Result<usize> {
-        for n in self.others(victim) {
-            if events(self.trio.vipd(n))?.iter().any(|e| e.kind == "fence-done") {
-                return Ok(n);
-            }
-        }
-        Ok(victim)
-    }
-
     /// When a host lost its power.
     fn off(&self, n: usize) -> Option<Stamp> {
         let name = self.name(n);
         self.power.deeds().into_iter().find(|(_, host, on)| *host == name && !on).map(|d| d.0)
     }
-}
-
-#[test]
-fn a_lost_holder_is_off_before_another_one_serves() -> Result {
-    let mut bed = Bed::new("fence", 3, "lease+fence")?;
-    let (holder, double) = bed.watched()?;
-    pause(SECOND);
-    let cut = bed.trio.hosts[holder].cut()?;
-    let new = bed.trio.wait_holder_but(Some(holder), 10 * SECOND)?;
-    let name = double.wait_single(SECOND / 2, 5 * SECOND)?;
-    assert_eq!(bed.number(&name), new);
-    let off = bed.off(holder).expect("its power was cut");
-    let report = double.report(cut);
-    let served = report.answers_of(&name).first().expect("it answers").at;
-    println!("cut off to power off {:.1?}, to served {:.1?}", off.since(cut), served.since(off));
-    assert!(off < served, "first off, then served");
-    assert_eq!(report.overlaps(), []);
-    // In the order in which it happened, with reasons.
-    let fencer = bed.fencer(holder)?;
-    let told = events(bed.trio.vipd(fencer))?;
-    let kinds: Vec<_> = told.iter().map(|e| e.kind.as_str()).collect();
-    let place = |kind: &str| kinds.iter().position(|k| *k == kind);
-    assert!(place("fence-started") < place("fence-done"), "{kinds:?}");
-    let out = bed.trio.vipd(fencer).ctl(&["fence", "history"])?;
-    assert!(said(&out).contains("verified off"), "{}", said(&out));
-    // It comes back as one of three, and nobody is fenced for that.
-    bed.trio.hosts[holder].power_on()?;
-    bed.trio.hosts[holder].heal()?;
-    bed.trio.watch.follow(&bed.trio.hosts[holder])?;
-    bed.start(holder)?;
-    wait_until("it is back", 10 * SECOND, || {
-        Ok(events(bed.trio.vipd(fencer))?.iter().any(|e| e.kind == "fence-returned"))
-    })?;
-    pause(SECOND);
-    assert_eq!(bed.power.deeds().len(), 1, "{:?}", bed.power.deeds());
-    assert_eq!(double.report(cut).overlaps(), []);
-    Ok(())
-}
-
-#[test]
-fn without_proof_nobody_takes_over_until_a_human_gives_it() -> Result {
-    let mut bed = Bed::new("nobmc", 3, "lease+fence")?;
-    let (holder, double) = bed.watched()?;
-    let victim = bed.name(holder);
-    for n in 0..3 {
-        bed.power.fault(&bed.name(n), Some(PowerFault::Dead));
-    }
-    pause(SECOND);
-    bed.trio.power_loss(holder)?;
-    let from = Stamp::now();
-    let other = bed.others(holder)[0];
-    wait_until("a failed fencing is named", 15 * SECOND, || {
-        let mut named = false;
-        for n in bed.others(holder) {
-            named |= conditions(bed.trio.vipd(n))?.contains(&"fence-failed".to_owned());
-        }
-        Ok(named)
-    })?;
-    pause(2 * SECOND);
-    assert_eq!(double.report(from).hosts().len(), 0, "nobody serves");
-    let shown = bed.others(holder).into_iter().map(|n| bed.trio.vipd(n).ctl(&["status"]));
-    let shown = shown.map(|out| out.map(|out| said(&out))).collect::<Result<Vec<_>>>()?.concat();
-    assert!(shown.contains(&format!("vipctl fence confirm {victim}")), "{shown}");
-    let out = bed.trio.vipd(other).ctl(&["fence", "confirm", &victim])?;
-    assert!(!out.status.success(), "there is no terminal to ask: {}", said(&out));
-    let at = Stamp::now();
-    let out = bed.trio.vipd(other).ctl(&["fence", "confirm", &victim, "--yes"])?;
-    assert!(out.status.success(), "{}", said(&out));
-    let new = bed.trio.wait_holder_but(Some(holder), 5 * SECOND)?;
-    println!("confirmed to served: {:.1?}", Stamp::now().since(at));
-    let out = bed.trio.vipd(new).ctl(&["fence", "history"])?;
-    println!("{}", said(&out));
-    assert_eq!(double.report(from).overlaps(), []);
-    Ok(())
 }
 
 #[test]
@@ -184,31 +86,6 @@ fn a_dead_device_delays_no_takeover_by_lease() -> Result {
     let report = double.report(from);
     println!("out for {:.1?}", report.longest_outage());
     assert!(report.longest_outage() < 2 * SECOND);
-    Ok(())
-}
-
-#[test]
-fn of_two_nodes_the_holder_survives_a_cut() -> Result {
-    for turn in 0..2 {
-        let bed = Bed::new("pair", 2, "lease+fence")?;
-        let (holder, double) = bed.watched()?;
-        pause(SECOND);
-        let other = bed.others(holder)[0];
-        let from = Stamp::now();
-        bed.trio.hosts[holder].cut_between(&bed.trio.hosts[other])?;
-        wait_until("one of them is off", 15 * SECOND, || Ok(!bed.power.deeds().is_empty()))?;
-        pause(4 * SECOND);
-        let deeds = bed.power.deeds();
-        println!(
-            "turn {turn}: {:?}",
-            deeds.iter().map(|d| (d.0.since(from), &d.1)).collect::<Vec<_>>()
-        );
-        assert_eq!(deeds.len(), 1, "{deeds:?}");
-        assert_eq!(deeds[0].1, bed.name(other), "the holder survives");
-        let report = double.report(from);
-        assert_eq!(report.overlaps(), []);
-        assert_eq!(report.lost_before(Stamp::now().before(100 * MS)), 0, "it serves all the time");
-    }
     Ok(())
 }
 

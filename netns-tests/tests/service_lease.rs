@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use netns_tests::nspawn;
+use netns_tests::session::{Database, Habit, Session};
 use netns_tests::{Host, Lab, Probe, Result, Stamp, Watch, pause};
 
 const VIP: &str = "192.168.34.85";
 const PORT: u16 = 7;
+const DATABASE: u16 = 5432;
 const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 const SECOND: Duration = Duration::from_secs(1);
 /// How often the client asks.
@@ -49,7 +51,7 @@ struct Three {
     probe: Probe,
     machines: Vec<nspawn::Host>,
     watch: Watch,
-    _hosts: Vec<Host>,
+    hosts: Vec<Host>,
     _lab: Lab,
 }
 
@@ -77,7 +79,7 @@ impl Three {
         let probe = Probe::start(&client, (vip(), PORT).into(), EVERY)?;
         hosts.push(client);
         probe.wait_answer(Stamp::now(), SECOND)?;
-        Ok(Self { probe, machines, watch, _hosts: hosts, _lab: lab })
+        Ok(Self { probe, machines, watch, hosts, _lab: lab })
     }
 
     fn holder(&self) -> &nspawn::Host {
@@ -178,9 +180,14 @@ fn a_restart_is_not_seen_by_clients() -> Result {
 }
 
 #[test]
-fn a_stop_hands_over() -> Result {
+fn a_stop_hands_over_and_clients_are_told() -> Result {
     let three = Three::start("stop")?;
     let before = three.holder().name().to_owned();
+    let serve = |host: &Host| Database::start(host, DATABASE);
+    let _databases: Vec<_> = three.hosts.iter().map(serve).collect::<Result<_>>()?;
+    let client = three.hosts.last().expect("the client");
+    let session = Session::open(client, (vip(), DATABASE).into(), Habit::Idle)?;
+    pause(SECOND);
     let from = three.mark();
     three.holder().sh("systemctl stop vipd.service");
     pause(2 * SECOND);
@@ -188,6 +195,10 @@ fn a_stop_hands_over() -> Result {
     three.never_two();
     assert_ne!(three.holder().name(), before);
     assert!(gap < SECOND, "{gap:?}");
+    // The service may do that with what it is left of root's rights.
+    let end = session.end();
+    println!("an idle client knew after {:?}", end.as_ref().map(|end| end.at.since(from.0)));
+    assert!(end.is_some_and(|end| end.reset), "{}", three.holder().sh("journalctl -u vipd"));
     Ok(())
 }
 

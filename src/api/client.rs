@@ -13,9 +13,13 @@ use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::{ErrorBody, FenceOrder, Health, HookReport, LONGEST_WAIT, MoveReport, ReloadReport};
+use super::{
+    Asked, Connections, ErrorBody, FenceOrder, Health, HookReport, LONGEST_WAIT, MoveReport,
+    ReloadReport, WillReport,
+};
 use crate::core::status::Status;
 use crate::io::events::{Page, Record, Want};
+use crate::types::Instant;
 
 /// How long an answer may take, beyond the wait that was asked for.
 pub const LIMIT: Duration = Duration::from_secs(5);
@@ -144,6 +148,21 @@ impl Client {
         self.ask(Method::POST, &path, LIMIT).await
     }
 
+    /// The connections to a group, and how many of them were there at `before`, a moment of an
+    /// earlier answer.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; a group of which nothing is known is an `Answer`.
+    pub async fn connections(
+        &self,
+        group: &str,
+        before: Option<Instant>,
+    ) -> Result<Connections, ClientError> {
+        let before = before.map_or_else(String::new, |at| format!("&before={}", at.nanos()));
+        let path = format!("/v1/connections?group={}{before}", percent(group));
+        self.ask(Method::GET, &path, LIMIT).await
+    }
+
     /// Gives an order about the fencing of a node; what becomes of it is told by events.
     ///
     /// # Errors
@@ -154,6 +173,20 @@ impl Client {
             FenceOrder::Confirm => "confirm",
         };
         let path = format!("/v1/fence?node={}&order={order}", percent(node));
+        self.ask(Method::POST, &path, LIMIT).await
+    }
+
+    /// Decides something.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; what makes no sense is an `Answer`.
+    pub async fn decide(&self, asked: &Asked) -> Result<WillReport, ClientError> {
+        let Asked { topic, on, node, group, for_ms, why, by, force } = asked;
+        let mut path = format!("/v1/will?topic={}&on={on}&force={force}", topic.name());
+        for (key, value) in [("node", node), ("group", group), ("why", why), ("by", by)] {
+            path.extend(value.iter().map(|value| format!("&{key}={}", percent(value))));
+        }
+        path.extend(for_ms.map(|ms| format!("&for-ms={ms}")));
         self.ask(Method::POST, &path, LIMIT).await
     }
 

@@ -1,11 +1,14 @@
 //! HTTP+JSON over the unix socket: status, events, commands. See `docs/api.md`.
 
 pub mod client;
+pub mod connections;
+pub mod draining;
 pub mod fencing;
 pub mod moving;
 mod route;
 pub mod server;
 pub mod view;
+pub mod will;
 
 use std::future::Future;
 use std::time::Duration;
@@ -14,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::core::status::{HookCall, Status};
 use crate::io::events::{EventLog, Record};
+use crate::types::Instant;
 
 /// The longest a request for events may wait.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -41,6 +45,16 @@ pub trait Backend: Send + Sync + 'static {
         order: FenceOrder,
     ) -> impl Future<Output = Result<(), ReloadError>> + Send;
 
+    /// The connections to a group, and how many of them were there at `before`.
+    fn connections(
+        &self,
+        group: String,
+        before: Option<Instant>,
+    ) -> impl Future<Output = Result<Connections, ReloadError>> + Send;
+
+    /// An operator decides something; answers when it is in force.
+    fn decide(&self, asked: Asked) -> impl Future<Output = Result<WillReport, ReloadError>> + Send;
+
     /// What was told of fencing, oldest first; it outlives the daemon.
     fn fence_history(&self) -> Vec<Record>;
 
@@ -56,8 +70,10 @@ pub trait Backend: Send + Sync + 'static {
     fn events(&self) -> &EventLog;
 }
 
+pub use connections::Connections;
 pub use fencing::FenceOrder;
 pub use moving::MoveReport;
+pub use will::{Asked, WillReport};
 
 /// How the call of a hook went that somebody asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

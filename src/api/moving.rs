@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::core::status::Status;
+use crate::core::will::Topic;
 
 /// What a move did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +42,12 @@ pub fn may_move(status: &Status, group: &str, node: &str) -> Result<String, Stri
     let holder = lease.holder.clone().ok_or_else(|| format!("nobody holds {group}"))?;
     if holder == node {
         return Ok(holder);
+    }
+    let off = status.decisions.iter().find(|d| {
+        d.topic == Topic::Maintenance && d.group.as_ref().is_none_or(|name| name == group)
+    });
+    if let Some(off) = off {
+        return Err(format!("hands off {group}, says {}: `{}` ends that", off.by, off.ends_with));
     }
     if !target.alive {
         return Err(format!("{node} is not heard"));

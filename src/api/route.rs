@@ -13,11 +13,12 @@ use serde::Deserialize;
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    Backend, ErrorBody, FenceOrder, Health, HookReport, LONGEST_WAIT, MoveReport, ReloadError,
-    ReloadReport, Unavailable,
+    Asked, Backend, Connections, ErrorBody, FenceOrder, Health, HookReport, LONGEST_WAIT,
+    MoveReport, ReloadError, ReloadReport, Unavailable, WillReport,
 };
 use crate::core::status::Status;
 use crate::io::events::{CAPACITY, Page, Record, Want};
+use crate::types::Instant;
 
 /// Requests that may wait for events at once; the other connections stay free for questions.
 pub(super) const WAITERS: usize = 16;
@@ -55,6 +56,8 @@ pub(super) fn router<B: Backend>(shared: Shared<B>) -> Router {
         .route("/v1/health", get(health::<B>))
         .route("/v1/reload", post(reload::<B>))
         .route("/v1/move", post(hand_over::<B>))
+        .route("/v1/connections", get(connections::<B>))
+        .route("/v1/will", post(decide::<B>))
         .route("/v1/fence", post(fence::<B>))
         .route("/v1/fence/history", get(fence_history::<B>))
         .route("/v1/hook", post(hook::<B>))
@@ -100,6 +103,34 @@ async fn hand_over<B: Backend>(
         query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
     tracing::info!(uid = asker.uid, pid = asker.pid, group, node, "move asked for over the socket");
     Ok(Json(shared.backend.hand_over(group, node).await?))
+}
+
+async fn decide<B: Backend>(
+    State(shared): State<Shared<B>>,
+    Extension(asker): Extension<Asker>,
+    query: Result<Query<Asked>, QueryRejection>,
+) -> Result<Json<WillReport>, Problem> {
+    let Query(mut wanted) =
+        query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
+    tracing::info!(uid = asker.uid, pid = asker.pid, ?wanted, "decision over the socket");
+    wanted.by.get_or_insert_with(|| format!("uid {}", asker.uid));
+    Ok(Json(shared.backend.decide(wanted).await?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConnectionsQuery {
+    group: String,
+    before: Option<Instant>,
+}
+
+async fn connections<B: Backend>(
+    State(shared): State<Shared<B>>,
+    query: Result<Query<ConnectionsQuery>, QueryRejection>,
+) -> Result<Json<Connections>, Problem> {
+    let Query(ConnectionsQuery { group, before }) =
+        query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
+    Ok(Json(shared.backend.connections(group, before).await?))
 }
 
 #[derive(Deserialize)]

@@ -1,5 +1,8 @@
 //! `vipctl`: arguments to one request to words, a table or JSON.
 
+#[path = "vipctl/will.rs"]
+mod will;
+
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,6 +13,7 @@ use jiff::Zoned;
 use serde::Serialize;
 use vipd::api::FenceOrder;
 use vipd::api::client::{Client, ClientError};
+use vipd::api::draining;
 use vipd::api::view::{self, View};
 use vipd::cli::{
     self, CheckArgs, Command, Common, DoctorArgs, EventsArgs, FenceArgs, FenceCommand, HookArgs,
@@ -79,7 +83,8 @@ fn run(args: &Vipctl) -> Result<u8, Failure> {
         Command::Status(args) => on_runtime(status(common, args)),
         Command::Events(args) => on_runtime(events(common, args)),
         Command::Replay { file } => replay(file),
-        Command::Move { group, node } => on_runtime(hand_over(common, group, node)),
+        Command::Move { group, node, drain } => on_runtime(hand_over(common, group, node, *drain)),
+        Command::Will(command) => on_runtime(will::decide(common, command)),
         Command::Fence(args) => on_runtime(fence(common, args)),
         Command::Hook(args) => on_runtime(hook(common, args)),
         Command::Reload => on_runtime(reload(common)),
@@ -244,23 +249,21 @@ fn to_json_line(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("an event has only string keys") + "\n"
 }
 
-/// Moves a group, and says what that cost.
-async fn hand_over(common: &Common, group: &str, node: &str) -> Result<u8, Failure> {
-    let report = Client::new(common.socket()).hand_over(group, node).await?;
-    let text = match (report.from == report.to, report.gap_us) {
-        (true, _) => format!("{group} is on {node} already\n"),
-        (false, Some(us)) => format!(
-            "{group} moved from {} to {node}: nobody answered for {}.{} ms\n",
-            report.from,
-            us / 1000,
-            us % 1000 / 100
-        ),
-        (false, None) => format!(
-            "{group} moved from {} to {node}; {node} did not see how long that took\n",
-            report.from
-        ),
-    };
-    print(text.as_bytes())?;
+/// Moves a group, after its connections have ended if that is asked for, and says what that cost.
+async fn hand_over(
+    common: &Common,
+    group: &str,
+    node: &str,
+    drain: Option<Duration>,
+) -> Result<u8, Failure> {
+    let client = Client::new(common.socket());
+    if let Some(limit) = drain {
+        // Whoever does not listen waits all the same.
+        let tell = |text: &str| drop(io::stderr().write_all(text.as_bytes()));
+        let waited = draining::drain(&client, (group, node), limit, tell).await?;
+        waited.map_err(Failure::Other)?;
+    }
+    print(view::moved(&client.hand_over(group, node).await?).as_bytes())?;
     Ok(exit::OK)
 }
 

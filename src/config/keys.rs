@@ -189,7 +189,8 @@ pub(super) static CLUSTER: Table = Table {
             need: Need::Optional("none; needed by `safety = \"lease\"`"),
             example: "\"/etc/vipd/secret\"",
             doc: "File with the cluster's key, the same on every voter, made by vipctl's `keygen`: \
-                  what voters tell each other is signed with it.",
+                  what voters tell each other is signed with it. In plain VRRP it lets nodes tell \
+                  each other what operators decide.",
         },
         Key {
             name: "port",
@@ -423,6 +424,23 @@ pub(super) static GROUP: Table = Table {
             need: Need::Optional("with IPv6 addresses, fe80::200:5eff:fe00:2XX, XX being the VRID"),
             example: "\"fe80::200:5eff:fe00:255\"",
             doc: "The virtual router's IPv6 link-local address, the first in its adverts.",
+        },
+        Key {
+            name: "stickiness",
+            kind: Kind::Int { min: 0, max: 253 },
+            need: Need::Default("0"),
+            example: "10",
+            doc: "How many points worse the score of a holder must be than another node's before the \
+                  addresses move.",
+        },
+        Key {
+            name: "recovery-delay",
+            kind: time(0, HOUR),
+            need: Need::Optional("twice what the slowest check takes to notice"),
+            example: "\"10s\"",
+            doc: "How long a node whose checks pass again waits before it takes the addresses from a \
+                  live holder; doubled after each relapse, up to 32 times. So a failure that all \
+                  nodes share, and that ends for each of them at another moment, moves nothing.",
         },
         Key {
             name: "restore-limit",

@@ -141,9 +141,15 @@ impl Config {
         self.voters().count() / 2 + 1
     }
 
-    /// Whether any group is held by lease, so that there is a peer channel.
+    /// Whether any group is held by lease.
     pub fn needs_lease(&self) -> bool {
         self.groups.iter().any(|g| g.safety.is_leased())
+    }
+
+    /// Whether nodes tell each other anything beside adverts: where anything is held by lease, and
+    /// where they share a secret.
+    pub fn has_channel(&self) -> bool {
+        self.needs_lease() || (self.secret.is_some() && self.voters().count() > 1)
     }
 }
 

@@ -221,6 +221,12 @@ pub struct Group {
     pub addresses: Vec<Address>,
     /// How the addresses are announced.
     pub announce: Announce,
+    /// How much worse the health of a holder must be than another node's before the addresses
+    /// move.
+    pub stickiness: u8,
+    /// How long a node whose health got better waits before it takes the addresses from a live
+    /// holder; `None` for twice what its slowest check takes to notice.
+    pub recovery_delay: Option<Duration>,
     /// How often in a minute an address that somebody else deletes is put back before it is a
     /// fault.
     pub restore_limit: u32,

@@ -7,6 +7,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::worth::Worth;
 use crate::config::Checksum;
 use crate::types::{Centis, Family, Instant, Priority, Version};
 use crate::wire::vrrp::{Advert, Flavour, ParseError, Template};
@@ -133,6 +134,14 @@ impl Election {
         self.timer = Timer::Down { from: now, only_skew: true };
     }
 
+    /// The Active router is to be replaced: `Active_Down_Timer := Skew_Time`, unless it is that
+    /// already.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        if let Timer::Down { only_skew: false, .. } = self.timer {
+            self.listen_briefly(now);
+        }
+    }
+
     /// `Adver_Timer := Advertisement_Interval` (§6.4.3).
     pub(crate) fn arm_advert(&mut self, now: Instant) {
         self.timer = Timer::Advert { at: now + self.interval.duration() };
@@ -172,17 +181,15 @@ impl Election {
         }
     }
 
-    /// How an accepted advert compares with an Active router of priority `own` and primary
-    /// address `source` (§6.4.3): addresses break ties as unsigned numbers in network order.
+    /// How an Active router compares with another one of primary address `source` (§6.4.3):
+    /// addresses break ties as unsigned numbers in network order.
     pub(crate) fn compare(
-        own: Priority,
+        own: Worth,
         source: Option<IpAddr>,
         from: IpAddr,
-        priority: Priority,
+        theirs: Worth,
     ) -> Rival {
-        if priority == Priority::RELEASE {
-            Rival::Gone
-        } else if priority > own || (priority == own && source.is_some_and(|own| from > own)) {
+        if theirs > own || (theirs == own && source.is_some_and(|own| from > own)) {
             Rival::Better
         } else {
             Rival::Worse

@@ -10,8 +10,10 @@ use crate::types::{Digest, Family, GateId, IfIndex, Incarnation, Instant, Mac, P
 use crate::wire::peer::{Entry, Message};
 use crate::wire::vrrp::Meta;
 
+use super::check::Checked;
 use super::lease::Vote;
 use super::status::{Note, WatchdogStatus};
+use super::will::{Decision, Order};
 
 /// Something that happened outside.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -68,8 +70,12 @@ pub enum Event<'a> {
     Watchdog(Watchdog),
     /// An operator wants node `.1` of the configuration to have the group called `.0`.
     Move(Box<str>, VoterIx),
+    /// A check was run.
+    Checked(Checked),
     /// A device of a node, or an operator, about its fencing.
     Fence(FenceEvent),
+    /// An operator decided something.
+    Will(Order),
     /// Give up everything gracefully, then [`Action::Exit`].
     Stop,
     /// Leave everything as it is for the next run of this daemon, then [`Action::Exit`].
@@ -105,9 +111,41 @@ pub struct Inheritance {
     pub quiet: Duration,
     /// The configuration that every voter was last seen with.
     pub confirmed: Option<Digest>,
+    /// What this node did to the power of others.
+    #[serde(default)]
+    pub fenced: Vec<Past>,
     /// Names this run.
     #[serde(default)]
     pub run: Incarnation,
+    /// What operators have decided.
+    #[serde(default)]
+    pub will: Vec<Decision>,
+}
+
+/// What operators have decided, as of its `number`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decided {
+    /// Rises with every change in this run.
+    pub number: u64,
+    /// Everything, what is over included.
+    pub all: Vec<Decision>,
+    /// Whether there is a channel by which the other nodes come to know it.
+    pub shared: bool,
+    /// The nodes that are not heard, so that they come to know it later.
+    pub unheard: Vec<String>,
+}
+
+/// What an earlier run of this node did to the power of another one within the last hour.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Past {
+    /// The other one.
+    pub node: String,
+    /// How long ago it was verified off, each time.
+    pub fenced: Vec<Duration>,
+    /// Whether it was not switched on since.
+    pub off: bool,
+    /// Whether its power was being cut, and nothing is known of the end of that.
+    pub unfinished: bool,
 }
 
 /// Passwords read from their files, one for each group of the configuration, in its order.
@@ -241,6 +279,8 @@ pub enum Action {
     },
     /// Everybody was seen with this configuration: write that down where it outlives the host.
     Settled(Digest),
+    /// What operators have decided changed: write it down where it outlives the host.
+    Decided(Decided),
     /// Have a device of a node switch it off, and verify that, or on; answered by
     /// [`FenceEvent::Told`].
     Fence {
@@ -253,6 +293,9 @@ pub enum Action {
         /// What it is to do.
         power: Power,
     },
+    /// Run these checks at once, and tell of each run until one passes; answered by
+    /// [`Event::Checked`].
+    Hasten(Vec<Box<str>>),
     /// This host must be reset: never feed the watchdog again, and reboot where that is allowed.
     /// What is to be known of it afterwards.
     Reset {

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::config::{Config, Device, Safety, When};
+use crate::config::{Config, Device, FenceAction, Safety, When};
 use crate::types::{Instant, Priority, VoterIx};
 use crate::wire::peer::{Message, News};
 
-use super::event::{Action, FenceEvent, Power};
+use super::event::{Action, FenceEvent, Past, Power};
 use super::fence::{Deed, Phase, Sight, Target, Want, Why};
 use super::lease::{FENCE_SEATS, Lease, Stand, Verdict};
 use super::status::{Condition, DeviceStatus, FencingStatus, Severity, condition};
+use super::worth::Worth;
 use super::{Node, why};
 
 /// How long a node that cannot give up what it must has to go by itself.
@@ -57,6 +58,37 @@ impl Node {
                     target.told(now, power, result, action, &mut deeds);
                 }
                 self.carry_out(now, node, deeds, out);
+            }
+        }
+    }
+
+    /// What the run before this one did to others counts, and is brought to its end: who is off only
+    /// because that run was over too early is switched on.
+    pub(super) fn recall_fencing(&mut self, now: Instant, past: &[Past], out: &mut Vec<Action>) {
+        for Past { node: name, fenced, off, unfinished } in past {
+            let place = self.config.nodes.iter().position(|n| n.name == *name);
+            let place = place.filter(|place| *place != self.me);
+            let Some(node) = place.and_then(|place| u16::try_from(place).ok()) else { continue };
+            let mut rest = Vec::new();
+            if *off && self.config.fencing.action == FenceAction::Reboot {
+                // Which level it was is not known. The last ones are those that feed the others.
+                let mut all: Vec<_> = (0..).zip(self.devices(node)).collect();
+                all.sort_by_key(|(_, device)| std::cmp::Reverse(device.level));
+                rest.extend(all.into_iter().map(|(place, _): (u16, _)| place));
+            }
+            self.fencing.targets.entry(node).or_default().recall(now, fenced, rest);
+            if *unfinished {
+                let text = format!(
+                    "vipd ended while the power of {name} was being cut: whether it is off is not \
+                     known"
+                );
+                self.parts(out).1.note_of(
+                    name.clone(),
+                    now,
+                    Severity::Warn,
+                    "fence-unfinished",
+                    text,
+                );
             }
         }
     }
@@ -169,7 +201,7 @@ impl Node {
             able: target.is_some_and(Target::seeks) && !alone,
             keeps: target.is_some_and(Target::is_at_work),
             // In the order of the file.
-            priority: Priority(u8::MAX - u8::try_from(self.me).unwrap_or(u8::MAX)),
+            worth: Worth::new(Priority(u8::MAX - u8::try_from(self.me).unwrap_or(u8::MAX)), 0),
             ..Stand::NONE
         };
         let decide = |lease: &mut Lease, out: &mut Vec<Action>| lease.decide(now, seat, stand, out);
@@ -185,6 +217,9 @@ impl Node {
         let want = |why, delay| Some(Want { why, delay, marks: self.marks(now, node) });
         if self.fencing.orders.contains(&node) {
             return want(Why::Ordered, Duration::ZERO);
+        }
+        if self.is_hands_off() {
+            return None;
         }
         let when = &self.config.fencing.when;
         if self.devices(node).is_empty() || !self.is_ready_to_fence(now, node) {
@@ -290,7 +325,11 @@ impl Node {
                 Deed::Failed { .. } | Deed::Limited(_) => {
                     self.fencing.orders.remove(&node);
                 }
-                Deed::Began(_) | Deed::Dropped(_) | Deed::Returned | Deed::StaysOff(_) => {}
+                Deed::Began(_)
+                | Deed::Dropped(_)
+                | Deed::Returned
+                | Deed::StaysOff(_)
+                | Deed::Powered => {}
             }
             if let Some((severity, kind, text)) = why::fencing(&name, &deed) {
                 self.parts(out).1.note_of(name.clone(), now, severity, kind, text);

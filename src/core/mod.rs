@@ -14,6 +14,7 @@
 //! | `lease` | who may hold: votes, terms, majorities |
 //! | `tenure` | what groups and the lease tell each other |
 //! | `fence`, `fencing` | which nodes are fenced, and what follows |
+//! | `will`, `operator` | what operators have decided, and what follows |
 //! | `links` | which interface, which source address, which sockets |
 //! | `selffence` | whether this host must be reset |
 //! | `signs` | what packets give away: foreign routers, duplicates, mismatches |
@@ -23,6 +24,8 @@
 
 mod addresses;
 pub mod ballot;
+pub mod check;
+pub mod clients;
 mod election;
 pub mod event;
 pub mod fence;
@@ -34,6 +37,7 @@ mod kernel;
 pub mod lease;
 mod links;
 mod moves;
+mod operator;
 mod orders;
 mod presence;
 mod proxy;
@@ -44,6 +48,8 @@ mod snapshot;
 pub mod status;
 mod tenure;
 mod why;
+pub mod will;
+pub mod worth;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -124,6 +130,7 @@ pub struct Node {
     parked: Option<(Arc<Config>, Secrets)>,
     fencing: fencing::Fencing,
     fence: SelfFence,
+    operator: operator::Operator,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -253,6 +260,7 @@ impl Node {
             parked: None,
             fencing: fencing::Fencing::default(),
             fence: SelfFence::new(now),
+            operator: operator::Operator::default(),
         };
         for ix in 0..node.config.groups.len() {
             let settings = node.settings(ix, secrets);
@@ -265,6 +273,8 @@ impl Node {
             node.order.push(id);
         }
         node.found_lease(now, start, out);
+        node.recall_fencing(now, &start.fenced, out);
+        node.found_will(now, &start.will);
         node
     }
 
@@ -307,7 +317,9 @@ impl Node {
             Event::Clock(clock) => self.clock_told(now, clock, out),
             Event::Watchdog(told) => self.watchdog_told(now, told, out),
             Event::Move(group, to) => self.order_move(now, &group, to, out),
+            Event::Checked(told) => self.checked(now, &told, out),
             Event::Fence(event) => self.fence_told(now, event, out),
+            Event::Will(order) => self.say_will(now, &order, out),
             Event::Stop => self.stop(now, out),
             Event::Leave => self.leave(now, out),
             Event::Reload(config, secrets) => self.reload(now, config, secrets, out),
@@ -328,6 +340,7 @@ impl Node {
             self.drops.deadline(),
             self.stop_by,
             self.fencing.due,
+            self.operator_deadline(),
             self.lease_deadline(),
             self.groups.values().filter_map(|g| g.gap.map(|gap| gap.deadline())).min(),
         ]
@@ -413,6 +426,7 @@ impl Node {
             self.tell_drops(now, &drops, out);
         }
         self.tick_lease(now, out);
+        self.tick_operator(now, out);
         let (groups, mut parts) = self.parts(out);
         for (_, group) in groups.range_mut(within(&due)) {
             group.tick(now, &mut parts);
@@ -445,6 +459,9 @@ impl Node {
 
     /// What follows every event, for the groups it may have touched.
     fn finish(&mut self, now: Instant, mut touched: RangeInclusive<u16>, out: &mut Vec<Action>) {
+        if self.follow_will(now, out) {
+            touched = EVERY_GROUP;
+        }
         if self.stale && !self.resyncing {
             self.stale = false;
             self.refresh(now, out);

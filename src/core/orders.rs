@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::types::{Instant, Priority};
 
 use super::event::{Action, ProxyOrder, Secrets};
@@ -96,6 +96,7 @@ impl Node {
         self.stale = true;
         self.renumber_fencing(&old);
         self.switch_lease(now, &old, out);
+        self.rename_will();
         changes
     }
 
@@ -132,10 +133,18 @@ impl Node {
         let nodes = self.config.nodes.iter().enumerate().filter(|(n, _)| *n != self.me);
         let families: Vec<_> = config.families().collect();
         let destinations = nodes
+            .clone()
             .flat_map(|(_, n)| families.iter().filter_map(|f| n.address_of(*f)))
             .chain(config.routers.iter().map(|r| r.address))
             .collect();
+        let rival = |(ix, n): (usize, &config::Node)| {
+            let priority = *config.priorities.get(ix)?;
+            let all = families.iter().filter_map(|f| n.address_of(*f));
+            Some(all.map(|ip| (ip, priority)).collect::<Vec<_>>())
+        };
         Settings {
+            checks: self.config.checks_of(&config.name).cloned().collect(),
+            rivals: nodes.clone().filter_map(rival).flatten().collect(),
             priority: config.priorities.get(self.me).copied().unwrap_or(Priority::DEFAULT),
             password: secrets.0.get(ix).copied().flatten(),
             destinations,

@@ -31,6 +31,8 @@ pub(crate) struct Care {
     /// Restarted too often; when it will be tried again.
     broken: Option<Instant>,
     start_at: Option<Instant>,
+    /// Nothing is done about it, whatever becomes of it.
+    hands_off: bool,
 }
 
 /// What is known of it.
@@ -86,6 +88,7 @@ impl Care {
             failures: VecDeque::new(),
             broken: None,
             start_at: None,
+            hands_off: false,
         }
     }
 
@@ -137,8 +140,26 @@ impl Care {
         self.want = want;
     }
 
+    /// From now on it is left as it is, or looked after again.
+    pub(crate) fn set_hands_off(&mut self, hands_off: bool) {
+        self.hands_off = hands_off;
+    }
+
+    pub(crate) fn is_hands_off(&self) -> bool {
+        self.hands_off
+    }
+
+    /// Its failures are behind it: it is tried at once.
+    pub(crate) fn clean_up(&mut self) {
+        self.failures.clear();
+        (self.broken, self.start_at, self.last_failure) = (None, None, None);
+    }
+
     /// The order that would bring the proxy to what is wanted.
     pub(crate) fn next(&mut self, now: Instant) -> Option<ProxyOrder> {
+        if self.hands_off {
+            return None;
+        }
         let order = match (&self.state, self.want) {
             (State::Stopped | State::Failed, true)
                 if self.broken.is_none_or(|at| now >= at)
@@ -224,6 +245,9 @@ impl Care {
     /// Counts a failure; says whether it will be restarted.
     fn fail(&mut self, now: Instant, why: &str) -> bool {
         self.last_failure = Some(why.into());
+        if self.hands_off {
+            return false;
+        }
         while self.failures.front().is_some_and(|at| now > *at + self.config.restart_window) {
             self.failures.pop_front();
         }
@@ -265,7 +289,7 @@ impl Care {
     /// When the care has something to do.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let down = matches!(self.state, State::Stopped | State::Failed);
-        let start = if down && self.want && self.order.is_none() {
+        let start = if down && self.want && self.order.is_none() && !self.hands_off {
             self.start_at.max(self.broken)
         } else {
             None

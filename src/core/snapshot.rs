@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::config::ProxyKind;
+use crate::config::{Effect, ProxyKind};
 
 use crate::types::{IfIndex, Instant};
 
 use super::addresses::{Op, Slot, Trouble};
+use super::check::Known;
 use super::election::Election;
 use super::group::Group;
 use super::links::{Links, NotReady};
@@ -15,13 +16,13 @@ use super::presence::Peer;
 use super::proxy::{Care, State};
 use super::signs::LASTS;
 use super::status::{
-    AddressState, AddressStatus, Condition, ElectionStatus, GroupStatus, Heard, PeerKind,
-    PeerStatus, ProxyStatus, Role, Severity, Status, condition,
+    AddressState, AddressStatus, CheckStatus, Condition, ElectionStatus, GroupStatus, Heard,
+    PeerKind, PeerStatus, ProxyStatus, Role, Severity, Status, condition,
 };
 use super::{Node, why};
 
 /// How long a holder may hear nobody before that is worth saying.
-const LONELY: Duration = Duration::from_secs(3);
+pub(super) const LONELY: Duration = Duration::from_secs(3);
 
 impl Node {
     /// Everything this node knows, for people.
@@ -42,10 +43,12 @@ impl Node {
             conditions: self.conditions(now),
             voting: self.voting_status(now),
             fencing: self.fencing_status(now),
+            decisions: self.decisions(now),
             gate: None,
             watchdog: self.fence.status(),
             dropped: vec![("vrid-errors".to_owned(), self.unknown_vrid)],
             hooks: Vec::new(),
+            connections: Vec::new(),
             further: Vec::new(),
         }
     }
@@ -98,6 +101,7 @@ impl Node {
         conditions.extend(self.voting_conditions(now));
         conditions.extend(self.fencing_conditions(now));
         conditions.extend(self.fence.conditions());
+        conditions.extend(self.operator_conditions(now));
         conditions
     }
 
@@ -128,6 +132,8 @@ impl Node {
             proxy: group.proxy.as_ref().map(proxy_status),
             safety: group.config.safety.name().to_owned(),
             lease: self.lease_status(now, group),
+            checks: group.health.checks().iter().map(check_status).collect(),
+            recovering: group.damper.better_at().map(|at| (at, group.damper.relapses())),
             conditions: group_conditions(now, group),
         }
     }
@@ -222,6 +228,28 @@ fn proxy_status(care: &Care) -> ProxyStatus {
     }
 }
 
+fn check_status(check: &Known) -> CheckStatus {
+    let (effect, weight) = match check.effect {
+        Effect::Disqualify => ("disqualify", None),
+        Effect::Score(weight) => ("score", Some(weight)),
+        Effect::Warn => ("warn", None),
+    };
+    CheckStatus {
+        name: check.name.to_string(),
+        what: String::new(),
+        effect: effect.to_owned(),
+        weight,
+        verdict: check.verdict,
+        since: check.since,
+        found: check.found.to_string(),
+        last: None,
+        took_us: None,
+        passed: None,
+        runs: 0,
+        failures: 0,
+    }
+}
+
 /// Every named state a group is in.
 fn group_conditions(now: Instant, group: &Group) -> Vec<Condition> {
     let mut all = Vec::new();
@@ -246,6 +274,24 @@ fn group_conditions(now: Instant, group: &Group) -> Vec<Condition> {
     if let Some(since) = group.unfit_since {
         let text = format!("{}; this node uses priority 1 until it recovers", why::unfit(group));
         add("unfit", Severity::Error, text, since);
+    }
+    for check in group.health.checks().iter().filter(|k| k.verdict == Some(false)) {
+        let severity = match check.effect {
+            Effect::Disqualify => Severity::Error,
+            Effect::Score(_) | Effect::Warn => Severity::Warn,
+        };
+        add("check-failing", severity, format!("{}: {}", check.name, check.found), check.since);
+    }
+    if let Some(at) = group.damper.better_at().filter(|_| !group.is_active()) {
+        let relapses = match group.damper.relapses() {
+            0 => String::new(),
+            n => format!(", after {n} relapses"),
+        };
+        let text = format!(
+            "this node is well again, and takes over from a live holder in {}{relapses}",
+            why::span(at.since(now))
+        );
+        add("recovering", Severity::Info, text, now);
     }
     proxy_conditions(group, &mut add);
     sign_conditions(now, group, &mut add);

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::fence::Why;
+use super::will::Topic;
 use crate::types::{Family, Instant, Priority, Version, VrId};
 
 /// Everything a node knows, at one moment.
@@ -32,6 +33,9 @@ pub struct Status {
     /// Nodes that are being fenced, are to be, or were and are not back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fencing: Vec<FencingStatus>,
+    /// What operators have decided and is in force.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub decisions: Vec<DecisionStatus>,
     /// The kernel's gate, where there is one.
     #[serde(default)]
     pub gate: Option<GateStatus>,
@@ -43,9 +47,48 @@ pub struct Status {
     /// What is called when something happens, in the order of the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<HookStatus>,
+    /// What is known here of the TCP connections to the groups, at whoever holds them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub connections: Vec<ConnectionsStatus>,
     /// Of a witness: the further clusters that it votes in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub further: Vec<Status>,
+}
+
+/// The TCP connections to a group, as far as they are known here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ConnectionsStatus {
+    /// Which group.
+    pub group: String,
+    /// Who holds it, and told of them.
+    pub node: String,
+    /// How many are known one by one.
+    pub known: usize,
+    /// How many more that node has in all, of which nobody else knows.
+    pub left_out: usize,
+}
+
+/// What an operator has decided and is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DecisionStatus {
+    /// About what: `standby`, `ban`, `maintenance`.
+    pub topic: Topic,
+    /// Which node; `None` where it is about none.
+    pub node: Option<String>,
+    /// Which group; `None` where it is about none, or all.
+    pub group: Option<String>,
+    /// Who decided.
+    pub by: String,
+    /// Why; empty if that was not said.
+    pub why: String,
+    /// When: milliseconds since 1970, UTC.
+    pub at_ms: u64,
+    /// When it ends by itself; `None` where it does not.
+    pub until: Option<Instant>,
+    /// The command that ends it.
+    pub ends_with: String,
 }
 
 /// How far it is with the fencing of a node.
@@ -165,8 +208,45 @@ pub struct GroupStatus {
     /// Who may hold; `None` where that takes no lease.
     #[serde(default)]
     pub lease: Option<LeaseStatus>,
+    /// What is looked at to know whether this node can serve.
+    #[serde(default)]
+    pub checks: Vec<CheckStatus>,
+    /// Until when this node counts for less than it is, as it was worse a while ago; and how often
+    /// it relapsed lately.
+    #[serde(default)]
+    pub recovering: Option<(Instant, u32)>,
     /// What is wrong, or worth knowing.
     pub conditions: Vec<Condition>,
+}
+
+/// A check of a group, on this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CheckStatus {
+    /// Its name.
+    pub name: String,
+    /// What is looked at, in words.
+    pub what: String,
+    /// What its failure means: `disqualify`, `score`, `warn`.
+    pub effect: String,
+    /// Points that its failure costs.
+    pub weight: Option<u8>,
+    /// The verdict; `None` before the first run.
+    pub verdict: Option<bool>,
+    /// Since when.
+    pub since: Instant,
+    /// What the last run found, in words.
+    pub found: String,
+    /// When the last run began.
+    pub last: Option<Instant>,
+    /// How long it took, in microseconds.
+    pub took_us: Option<u64>,
+    /// Whether it passed.
+    pub passed: Option<bool>,
+    /// How often it was run.
+    pub runs: u64,
+    /// How often it failed.
+    pub failures: u64,
 }
 
 /// Who votes, and how.

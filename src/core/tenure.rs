@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use crate::config::{Config, Group, Member, ProxyKind};
+use crate::config::{self, Config, Member, ProxyKind};
 use crate::types::{Instant, VoterIx};
 use crate::wire::peer::{Head, Message};
 
 use super::event::{Action, Inheritance, NOBODY, Secrets};
+use super::group::Group;
 use super::lease::{Changed, FENCE_SEATS, Lease, Setup, Transition, Verdict, Vote, Yielding};
 use super::status::Severity;
 use super::{Node, why};
@@ -62,7 +63,7 @@ impl Node {
 
     /// Whether this run may go on with what an earlier one left open. A gate that was opened under
     /// another file stood before other addresses: somebody else may hold those of this one.
-    pub(super) fn inherits(&self, start: &Inheritance, group: &Group) -> bool {
+    pub(super) fn inherits(&self, start: &Inheritance, group: &config::Group) -> bool {
         !group.safety.is_leased() || start.confirmed == Some(self.config.digest())
     }
 
@@ -157,6 +158,7 @@ impl Node {
         self.hear_of_fencing(now, from, message, out);
         let changed = self.with_lease(out, |lease, out| lease.hear(now, from, message, out));
         self.hear_of_moves(now, message);
+        self.hear_will(now, from, message, out);
         self.switch_when_all_are_ready(now, out);
         for entry in &message.entries {
             self.lease_due(now, entry.group);
@@ -168,6 +170,7 @@ impl Node {
 
     pub(super) fn peer_up(&mut self, now: Instant, from: VoterIx, out: &mut Vec<Action>) {
         self.with_lease(out, |lease, out| lease.up(now, from, out));
+        self.tell_will(now, from, out);
     }
 
     pub(super) fn peer_twin(&mut self, now: Instant, from: VoterIx, out: &mut Vec<Action>) {
@@ -250,9 +253,7 @@ impl Node {
         }
         for place in 0..self.order.len() {
             let id = self.order[place];
-            if touched.contains(&id)
-                && self.groups.get(&id).is_some_and(super::group::Group::is_leased)
-            {
+            if touched.contains(&id) && self.groups.get(&id).is_some_and(Group::is_leased) {
                 self.follow_lease(now, u16::try_from(place).unwrap_or(u16::MAX), id, out);
             }
         }
@@ -261,6 +262,7 @@ impl Node {
     fn follow_lease(&mut self, now: Instant, place: u16, id: u16, out: &mut Vec<Action>) {
         let gate = self.gate.is_ok();
         for _ in 0..VERDICTS {
+            self.face_holder(now, place, id, out);
             let Some(group) = self.groups.get(&id) else { return };
             let stand = group.stand(gate);
             let before = self.lease.as_ref().and_then(|l| l.last_holder(place));
@@ -283,6 +285,14 @@ impl Node {
         self.lease_due(now, place);
     }
 
+    /// Lets a group know how good the holder is, so that it has been seen to be better before it
+    /// wants anything.
+    fn face_holder(&mut self, now: Instant, place: u16, id: u16, out: &mut Vec<Action>) {
+        let holder = self.lease.as_ref().and_then(|lease| lease.holder(now, place));
+        let holder = holder.map(|(_, worth)| worth);
+        self.with(id, out, |group, out| group.face(now, holder, out));
+    }
+
     fn verdict_words(
         &self,
         now: Instant,
@@ -301,8 +311,9 @@ impl Node {
                 let silent: Vec<_> = lease.silent(now).map(|v| self.voter_name(v)).collect();
                 why::lost(why, &silent)
             }
-            Verdict::Yield { to, why: Yielding::Better(priority) } => {
-                format!("{} has the higher priority {priority}", self.voter_name(*to))
+            Verdict::Yield { to, why: Yielding::Better(worth) } => {
+                let own = self.groups.get(&self.order[usize::from(place)]).map(Group::worth);
+                why::better(&self.voter_name(*to), *worth, own)
             }
             Verdict::Yield { to, why: Yielding::Ordered } => {
                 format!("moved to {} by an operator", self.voter_name(*to))
@@ -324,7 +335,8 @@ impl Node {
 
     /// What every datagram to other voters says of this one.
     pub fn head(&self, now: Instant) -> Option<Head> {
-        self.lease.as_ref().map(|lease| lease.head(now))
+        let lease = self.lease.as_ref().map(|lease| lease.head(now));
+        lease.or_else(|| self.config.has_channel().then(|| self.plain_head(now)))
     }
 
     /// Tells the gate which addresses are whose, if that changed: before any is asked for, and not
@@ -414,8 +426,10 @@ impl Node {
             | Action::Guard(_)
             | Action::Gate { .. }
             | Action::Settled(_)
+            | Action::Decided(_)
             | Action::Fence { .. }
             | Action::Reset { .. }
+            | Action::Hasten(_)
             | Action::Note(_)
             | Action::Reloaded(_)
             | Action::Exit { .. } => Some(action),
@@ -425,6 +439,7 @@ impl Node {
     /// The lease under the configuration now in force; `was` is the one before.
     pub(super) fn switch_lease(&mut self, now: Instant, was: &Config, out: &mut Vec<Action>) {
         let setup = self.lease_setup();
+        let priorities = setup.priorities.clone();
         match (&mut self.lease, self.config.needs_lease()) {
             (Some(lease), true) if lease.digests().0 == setup.digest => {
                 lease.announce(now, setup.digest);
@@ -448,6 +463,9 @@ impl Node {
                 self.found_lease(now, &start, out);
             }
             (_, false) => self.lease = None,
+        }
+        if let Some(lease) = &mut self.lease {
+            lease.set_priorities(priorities);
         }
     }
 

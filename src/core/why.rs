@@ -7,15 +7,17 @@ use crate::types::{Instant, Priority};
 
 use super::Out;
 use super::addresses::Trouble;
+use super::check::Known;
 use super::election::Heard;
 use super::fence::{Deed, Phase, Why};
 use super::group::{Group, Settings};
 use super::status::{Condition, Severity, condition};
+use super::worth::Worth;
 
 /// Why a Backup takes over; `alive` where whoever was heard still advertises.
 pub(crate) fn takeover(
     now: Instant,
-    own: Priority,
+    worths: Option<(Worth, Worth)>,
     heard: Option<Heard>,
     alive: bool,
     out: &Out<'_>,
@@ -25,13 +27,41 @@ pub(crate) fn takeover(
         Some(h) if h.priority == Priority::RELEASE => {
             format!("{} gave up (priority 0)", out.name(h.from))
         }
-        Some(h) if alive && h.priority < own => {
-            format!("preempted {} ({own} > {})", out.name(h.from), h.priority)
+        Some(h) if alive && worths.is_some_and(|(own, theirs)| own > theirs) => {
+            let (own, theirs) = worths.unwrap_or((Worth::NONE, Worth::NONE));
+            if own.deficit() == theirs.deficit() {
+                let (own, theirs) = (own.effective(), theirs.effective());
+                format!("preempted {} ({own} > {theirs})", out.name(h.from))
+            } else {
+                format!("preempted {}", better_than(&out.name(h.from), own, theirs))
+            }
         }
         Some(h) => {
             let silent = now.since(h.at).as_millis();
             format!("no advert from {} for {silent} ms", out.name(h.from))
         }
+    }
+}
+
+/// In which way a host that takes over is better than the one that holds.
+fn better_than(holder: &str, own: Worth, theirs: Worth) -> String {
+    match theirs.is_unfit() {
+        true => format!("{holder}, which cannot serve well"),
+        false => format!(
+            "{holder}, whose score is {} points worse",
+            theirs.deficit().saturating_sub(own.deficit())
+        ),
+    }
+}
+
+/// Why a holder gives way to another node.
+pub(crate) fn better(name: &str, theirs: Worth, own: Option<Worth>) -> String {
+    match own {
+        Some(own) if own.is_unfit() => format!("{name} can serve, and this host cannot"),
+        Some(own) if own.deficit() > theirs.deficit() => {
+            format!("the score of {name} is {} points better", own.deficit() - theirs.deficit())
+        }
+        Some(_) | None => format!("{name} has the higher priority {}", theirs.effective()),
     }
 }
 
@@ -89,6 +119,9 @@ pub(crate) fn fencing(name: &str, deed: &Deed) -> Option<(Severity, &'static str
         Deed::Returned => (Severity::Info, "fence-returned", format!("{name} is back")),
         Deed::StaysOff(text) => {
             (Severity::Warn, "fence-stays-off", format!("{name} was not switched on again: {text}"))
+        }
+        Deed::Powered => {
+            (Severity::Info, "fence-switched-on", format!("{name} is switched on again"))
         }
     })
 }
@@ -158,8 +191,16 @@ pub(crate) fn unfit(group: &Group) -> String {
                 None => format!("{name} failed {times} times"),
             }
         }
-        Some(_) | None => "recovered".to_owned(),
+        Some(_) | None => {
+            let failing: Vec<_> = group.health.failing().map(failed).collect();
+            if failing.is_empty() { "recovered".to_owned() } else { failing.join("; ") }
+        }
     }
+}
+
+/// A failing check in words.
+fn failed(check: &Known) -> String {
+    format!("check {} fails: {}", check.name, check.found)
 }
 
 /// What the proxy is called.
@@ -181,6 +222,9 @@ pub(crate) fn span(duration: Duration) -> String {
         (seconds, millis) => format!("{seconds}.{} s", millis / 100),
     }
 }
+
+/// What follows a failure under maintenance.
+pub(crate) const HANDS_OFF: &str = "; left as it is: hands off, an operator says";
 
 /// What follows a failure.
 pub(crate) fn again(restarting: bool) -> &'static str {

@@ -38,6 +38,7 @@ impl Shell {
             scratch.spare = actions;
         }
         self.flush(&mut scratch.adverts);
+        self.desk.flush();
         if let Some(voters) = &mut self.voters {
             voters.flush(|| node.head(now));
         }
@@ -63,11 +64,7 @@ impl Shell {
                     let _ = self.worker.close(port);
                 }
             }
-            Action::Kernel(task) => {
-                if self.worker.run(task.clone()).is_err() {
-                    node.step(now, Event::Done(task, Err(Failure::TimedOut)), &mut scratch.actions);
-                }
-            }
+            Action::Kernel(task) => self.ask_kernel(now, task, node, scratch),
             Action::Proxy(group, order) => {
                 let Some(proxy) = node.proxy(group).cloned() else { return };
                 let order = Output::Proxy(group, Box::new(proxy), order);
@@ -93,16 +90,20 @@ impl Shell {
             }
             Action::Settled(digest) => {
                 // What is lost here makes the next start wait for everybody once more.
-                let _ = self
-                    .outbox
-                    .try_send(Output::Settled { digest, vote: node.config().lease.vote });
+                let vote = node.config().lease.vote;
+                drop(self.outbox.try_send(Output::Settled { digest, vote }));
             }
+            Action::Decided(all) => drop(self.outbox.try_send(Output::Decided(all))),
             Action::Note(told) => self.tell(told),
             Action::Reloaded(changes) => {
                 if let Some(to) = self.reloads.pop_front() {
                     // Whoever asked may have gone.
                     let _ = to.send(changes);
                 }
+            }
+            Action::Hasten(checks) => {
+                // Where there is no room they run at their next turn.
+                let _ = self.outbox.try_send(Output::Hasten(checks));
             }
             Action::Reset { why } => self.starve(why),
             Action::Exit { left } => {
@@ -111,6 +112,15 @@ impl Shell {
                 // The channel closes behind it: a lost word is not missed.
                 let _ = self.outbox.try_send(Output::Exit { left });
             }
+        }
+    }
+
+    fn ask_kernel(&mut self, now: Instant, task: Task, node: &mut Node, scratch: &mut Scratch) {
+        if let Task::DelAddress { spec, .. } = &task {
+            self.desk.gives_up(spec.ip);
+        }
+        if self.worker.run(task.clone()).is_err() {
+            node.step(now, Event::Done(task, Err(Failure::TimedOut)), &mut scratch.actions);
         }
     }
 
@@ -212,6 +222,7 @@ impl Shell {
 
     fn announce(&mut self, ifindex: IfIndex, ip: IpAddr, node: &Node) {
         let Some(mac) = node.mac(ifindex) else { return };
+        self.desk.serves(ip);
         // A lost announcement is repeated by its schedule.
         let _ = match ip {
             IpAddr::V4(ip) => self.announcer.send(ifindex, &announce::gratuitous_arp(mac, ip)),

@@ -82,7 +82,7 @@ impl Fencing {
     /// Keeps what is told of fencing where it outlives this host's daemon.
     pub(super) fn keep(&self, record: &Record) {
         let kind = &record.note.kind;
-        if !kind.starts_with("fence-") && kind != "watchdog-reset" {
+        if !kind.starts_with("fence-") && !["watchdog-reset", "self-fenced"].contains(&&**kind) {
             return;
         }
         let mut history = lock(&self.history);

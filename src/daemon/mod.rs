@@ -12,7 +12,10 @@
 
 mod act;
 mod asking;
+mod checks;
+mod clients;
 mod clocks;
+mod decisions;
 pub mod doctor;
 mod fencing;
 mod gatekeeper;
@@ -179,6 +182,10 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
         .map_err(|source| StartError::State { path: options.state_dir.clone(), source })?;
     let orphans = instance.remember(&loaded.config);
     let mut start = inherit(options, loaded, orphans, confirmed)?;
+    let kept = io::decisions::Decisions::new(&options.state_dir);
+    let unreadable;
+    (start.inheritance.will, unreadable) = kept.read(decisions::utc());
+    let keeping = decisions::Keeping::new(kept, unreadable);
     let gate = start.inheritance.gate;
     start.recorder = recorder(options, loaded)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -192,7 +199,8 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
     let (inbox, from_service) =
         io::wake::mailbox(turn::INBOX).map_err(io_error("the core thread's mailbox"))?;
     let (to_service, outbox) = mpsc::channel(turn::OUTBOX);
-    let shell = turn::Shell::open(&mut start, from_service, to_service).map_err(|e| {
+    let (desk, told) = clients::desk();
+    let shell = turn::Shell::open(&mut start, from_service, (to_service, desk)).map_err(|e| {
         if e.kind() == std::io::ErrorKind::PermissionDenied {
             StartError::Capabilities(e)
         } else {
@@ -206,8 +214,10 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
         .map_err(io_error("the core thread"))?;
     // Kills what earlier agents left, while the core goes on with what cannot wait.
     let (before, of) = ((record, gate), (node.as_str(), &*loaded.config));
-    let service = Arc::new(service::Service::new(options.clone(), instance, before, of, inbox));
-    let clean = runtime.block_on(service.run((&loaded.warnings, &loaded.config), server, outbox));
+    let service =
+        Arc::new(service::Service::new(options.clone(), instance, before, of, (inbox, keeping)));
+    let clean =
+        runtime.block_on(service.run((&loaded.warnings, &loaded.config), server, (outbox, told)));
     let joined = core.join().is_ok();
     // Whoever still waits for a name server is not waited for.
     runtime.shutdown_background();
@@ -255,7 +265,9 @@ fn inherit(
             votes,
             quiet: confirmed.longest(),
             confirmed: confirmed.digest,
+            fenced: io::history::past(&options.state_dir),
             run: Incarnation(run),
+            will: Vec::new(),
         },
         keeper: keeper.map(|k| Box::new(k) as Box<dyn io::worker::Gatekeeper>),
         deadlines,

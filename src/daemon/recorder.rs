@@ -140,6 +140,8 @@ fn own(event: &Event<'_>, text: &str) -> Recorded {
         Event::Clock(told) => Recorded::Event(Event::Clock(told.clone())),
         Event::Watchdog(told) => Recorded::Event(Event::Watchdog(told.clone())),
         Event::Move(group, to) => Recorded::Event(Event::Move(group.clone(), *to)),
+        Event::Checked(told) => Recorded::Event(Event::Checked(told.clone())),
+        Event::Will(order) => Recorded::Event(Event::Will(order.clone())),
         Event::Fence(told) => Recorded::Event(Event::Fence(told.clone())),
         Event::Stop => Recorded::Event(Event::Stop),
         Event::Leave => Recorded::Event(Event::Leave),

@@ -13,8 +13,10 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use crate::api::moving::may_move;
 use crate::api::server::Server;
+use crate::api::will::{Asked, WillReport};
 use crate::api::{
-    Backend, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable,
+    Backend, Connections, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport,
+    Unavailable,
 };
 use crate::config::{self, Config, HostError};
 use crate::core::event::{ProxyEvent, Secrets};
@@ -26,11 +28,14 @@ use crate::io::notify;
 use crate::io::proxy::Supervisor;
 use crate::io::record::Record;
 use crate::io::{job, wake};
-use crate::types::{Digest, GateId, VoterIx};
+use crate::types::{Digest, GateId, Instant, VoterIx};
 use crate::wire::peer::Keyring;
 
 use super::asking::{self, ANSWER};
-use super::clocks::{self, Told};
+use super::checks::Checks;
+use super::clients::{Clients, Told};
+use super::clocks;
+use super::decisions::Keeping;
 use super::fencing::Fencing;
 use super::hooks::Hooks;
 use super::instance::Instance;
@@ -109,9 +114,9 @@ fn secrets(config: &Config) -> Result<Secrets, LoadError> {
     config.groups.iter().map(|g| read(g).transpose()).collect::<Result<_, _>>().map(Secrets)
 }
 
-/// The cluster's keys, where anything is held by lease.
+/// The cluster's keys, where there is a channel.
 pub(super) fn keys(config: &Config) -> Result<Option<Keyring>, LoadError> {
-    let Some(path) = config.secret.as_deref().filter(|_| config.needs_lease()) else {
+    let Some(path) = config.secret.as_deref().filter(|_| config.has_channel()) else {
         return Ok(None);
     };
     let refuse = |why: String| LoadError::Secret { path: path.to_owned(), why };
@@ -160,6 +165,7 @@ pub(super) struct Service {
     pub(super) inbox: wake::Sender<Input>,
     pub(super) events: Arc<EventLog>,
     hooks: Hooks,
+    checks: Checks,
     /// Whether anything is held by lease, so that the clocks matter.
     leased: AtomicBool,
     /// The watchdog that the file in force names.
@@ -167,6 +173,8 @@ pub(super) struct Service {
     /// One reload at a time: the file that was read last is the one in force.
     reloading: Mutex<()>,
     pub(super) fencing: Fencing,
+    clients: Arc<Clients>,
+    pub(super) decisions: Arc<Keeping>,
 }
 
 impl Service {
@@ -175,18 +183,21 @@ impl Service {
         instance: Instance,
         (record, gate): (Record, Option<GateId>),
         (node, config): (&str, &Config),
-        inbox: wake::Sender<Input>,
+        (inbox, decisions): (wake::Sender<Input>, Arc<Keeping>),
     ) -> Self {
         let fencing = Fencing::open(&options.runtime_dir, &options.state_dir);
         let events = Arc::new(EventLog::new(node, Timestamp::now()));
         let hooks = Hooks::new(Arc::clone(&events), &config.cluster, node);
         Self {
             fencing,
+            clients: Clients::new(inbox.clone()),
+            decisions,
             node: node.to_owned(),
             options,
             instance,
             record,
             gate,
+            checks: Checks::new(inbox.clone()),
             inbox,
             events,
             hooks,
@@ -209,12 +220,13 @@ impl Service {
         self: Arc<Self>,
         (warnings, config): (&str, &Config),
         server: Server,
-        outbox: mpsc::Receiver<Output>,
+        (outbox, told): (mpsc::Receiver<Output>, mpsc::Receiver<Told>),
     ) -> bool {
         if !warnings.is_empty() {
             tracing::warn!("{warnings}");
         }
         self.hooks.configure(config);
+        self.checks.configure(config);
         if let Some(told) = watchdog::obituary(&self.options.state_dir) {
             self.note(told);
         }
@@ -229,14 +241,16 @@ impl Service {
         let alive = tokio::spawn(asking::alive(self.inbox.clone(), Input::Ping));
         let clocks = tokio::spawn(Arc::clone(&self).clocks());
         let devices = tokio::spawn(Arc::clone(&self).check_devices());
+        let insist = tokio::spawn(Arc::clone(&self.decisions).insist());
         let feed = tokio::spawn(feed(self.inbox.clone(), reports));
+        let clients = tokio::spawn(Arc::clone(&self).serve_clients(told));
         if self.ask(Input::Ping).await.is_ok() {
             notify::ready("running");
         }
         let watchdog = watchdog::keep(self.inbox.clone(), self.watchdog.subscribe());
         let watchdog = tokio::spawn(watchdog);
         let end = self.pump(outbox, supervisor).await;
-        for task in [signals, alive, watchdog, clocks, devices, feed] {
+        for task in [signals, alive, watchdog, clocks, devices, insist, feed, clients] {
             task.abort();
         }
         drop(stop_server);
@@ -266,7 +280,10 @@ impl Service {
         let (hooks, conditions) = self.hooks.status();
         status.hooks = hooks;
         status.conditions.extend(conditions);
+        status.conditions.extend(self.decisions.conditions());
         self.fencing.complete(&mut status);
+        self.clients.complete(&mut status);
+        self.checks.complete(&mut status);
         Ok(status)
     }
 
@@ -291,6 +308,12 @@ impl Service {
                 Output::Fence { run, victim, device, power } => {
                     self.fence(run, victim, device, power);
                 }
+                Output::Decided(all) => {
+                    let decisions = Arc::clone(&self.decisions);
+                    // How it went is a condition.
+                    tokio::spawn(async move { drop(decisions.keep(all).await) });
+                }
+                Output::Hasten(checks) => self.checks.hasten(&checks),
                 Output::Settled { digest, vote } => self.settled(digest, vote),
                 Output::Reset { why, reboots } => {
                     let dir = &self.options.state_dir;
@@ -402,7 +425,7 @@ impl Service {
         self.watchdog.send_replace(config.watchdog.clone());
         changes.extend(self.hooks.configure(&config));
         self.fencing.changed.notify_one();
-
+        self.checks.configure(&config);
         if !warnings.is_empty() {
             tracing::warn!("{warnings}");
         }
@@ -459,12 +482,18 @@ impl Service {
         }
     }
 
+    /// Shares the connections of clients, and tells those of others.
+    async fn serve_clients(self: Arc<Self>, told: mpsc::Receiver<Told>) {
+        let is_shared = || self.leased.load(Ordering::Relaxed);
+        Arc::clone(&self.clients).run(told, is_shared, |note| self.note(note)).await;
+    }
+
     /// Tells the core whether the clocks can be trusted.
     async fn clocks(self: Arc<Self>) {
         let leased = || self.leased.load(Ordering::Relaxed);
         clocks::keep(leased, |told| match told {
-            Told::Clock(clock) => self.inbox.try_send(Input::Clock(clock)).is_ok(),
-            Told::Note(note) => {
+            clocks::Told::Clock(clock) => self.inbox.try_send(Input::Clock(clock)).is_ok(),
+            clocks::Told::Note(note) => {
                 self.note(note);
                 true
             }
@@ -498,6 +527,21 @@ impl Backend for Shared {
 
     async fn fence(&self, node: String, order: FenceOrder) -> Result<(), ReloadError> {
         self.0.order_fence(&node, order).await
+    }
+
+    async fn connections(
+        &self,
+        group: String,
+        before: Option<Instant>,
+    ) -> Result<Connections, ReloadError> {
+        let status = self.0.ask(Input::Status).await?;
+        self.0.clients.count(&status, &group, before).ok_or_else(|| {
+            ReloadError::Refused(format!("nothing is known of connections to {group:?}"))
+        })
+    }
+
+    async fn decide(&self, asked: Asked) -> Result<WillReport, ReloadError> {
+        self.0.decide(asked).await
     }
 
     fn fence_history(&self) -> Vec<events::Record> {

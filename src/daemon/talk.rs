@@ -6,8 +6,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::config::{self, Config};
-use crate::core::event::{FenceEvent, Power, ProxyEvent, ProxyOrder, Secrets};
+use crate::core::check::Checked;
+use crate::core::event::{Decided, FenceEvent, Power, ProxyEvent, ProxyOrder, Secrets};
 use crate::core::status::{Note, Status};
+use crate::core::will::Order;
 use crate::io::ballots::Ballots;
 use crate::types::{Digest, Instant, VoterIx};
 use crate::wire::peer::Keyring;
@@ -27,10 +29,18 @@ pub(super) enum Input {
     Reload(Box<Fresh>, oneshot::Sender<Vec<String>>),
     /// A node is to have a group, an operator says.
     Move(Box<str>, VoterIx),
+    /// A check was run.
+    Checked(Checked),
     /// An operator's word about the fencing of a node, or what became of a device.
     Fence(FenceEvent),
+    /// An operator decides something; answered with everything that is decided then.
+    Will(Box<Order>, oneshot::Sender<Decided>),
+    /// Everything that operators have decided, please.
+    Decided(oneshot::Sender<Decided>),
     /// The devices of the configuration in force, please.
     Devices(oneshot::Sender<Devices>),
+    /// Tell the other nodes of connections.
+    Connections(Vec<u8>),
     /// Whether the local clocks can be trusted.
     Clock(Result<(), Box<str>>),
     /// What became of the watchdog; answered when it is taken in.
@@ -60,8 +70,12 @@ pub(super) enum Output {
     Proxy(u16, Box<config::Proxy>, ProxyOrder),
     /// Have a device switch a node off, or on.
     Fence { run: u64, victim: String, device: Box<config::Device>, power: Power },
+    /// Run these checks at once.
+    Hasten(Vec<Box<str>>),
     /// Every voter was seen with a configuration.
     Settled { digest: Digest, vote: Duration },
+    /// What operators have decided changed. What is lost is written down with the next change.
+    Decided(Decided),
     /// This host must be reset, and `reboots` if it may be rebooted.
     Reset { why: String, reboots: bool },
     /// Everything is given up, or left as it is.

@@ -20,6 +20,7 @@ use crate::io::clock::{self, Timer};
 use crate::io::netlink::{self, Monitor};
 use crate::io::packet::Announcer;
 use crate::io::port::{Buffers, Filters, Port, Received, Source};
+use crate::io::sockdiag::Ended;
 use crate::io::worker::{Completion, Gatekeeper, Setup, Worker};
 use crate::io::{realtime, wake};
 use crate::types::{IfIndex, Incarnation, Instant};
@@ -27,6 +28,7 @@ use crate::wire::announce;
 use crate::wire::peer::Keyring;
 
 use super::act::Adverts;
+use super::clients::Desk;
 use super::fencing::Devices;
 use super::gatekeeper::Deadlines;
 use super::recorder::{Node, Recorder};
@@ -93,7 +95,9 @@ pub(super) struct Shell {
     pub(super) gate: Option<GateStatus>,
     /// What resets this host.
     pub(super) feeding: Feeding,
-    /// The other voters, where anything is held by lease.
+    /// Where it is told what clients have to do with.
+    pub(super) desk: Desk,
+    /// The other voters, where there is a channel to them.
     pub(super) voters: Option<Voters>,
     /// This node's votes, where they outlive it.
     pub(super) ballots: Option<Ballots>,
@@ -134,7 +138,7 @@ impl Shell {
     pub(super) fn open(
         start: &mut Start,
         inbox: wake::Receiver<Input>,
-        outbox: mpsc::Sender<Output>,
+        (outbox, desk): (mpsc::Sender<Output>, Desk),
     ) -> io::Result<Self> {
         let (answers, completions) = wake::mailbox(COMPLETIONS)?;
         let worker = Worker::spawn(Setup {
@@ -175,6 +179,7 @@ impl Shell {
             deadlines: start.deadlines.take(),
             gate: None,
             feeding: Feeding::default(),
+            desk,
             voters: None,
             ballots: start.ballots.take(),
             config: Arc::clone(&start.config),
@@ -192,7 +197,7 @@ impl Shell {
     /// Opens the channel to the other voters of the configuration, where it needs one.
     fn open_voters(&mut self, me: usize) -> io::Result<()> {
         self.voters = None;
-        let keys = self.keys.clone().filter(|_| self.config.needs_lease());
+        let keys = self.keys.clone().filter(|_| self.config.has_channel());
         if let Some(keys) = keys {
             let voters = Voters::open(&self.config, Member::Node(me), keys, self.run)?;
             for (path, fd) in voters.fds() {
@@ -352,7 +357,7 @@ impl Shell {
         let old = std::mem::replace(&mut self.config, Arc::clone(node.config()));
         let same = old.port == self.config.port && voters(&old) == voters(&self.config);
         match &mut self.voters {
-            Some(channel) if same && self.config.needs_lease() => channel.set_groups(&self.config),
+            Some(channel) if same && self.config.has_channel() => channel.set_groups(&self.config),
             _ => {
                 if let Err(error) = self.open_voters(node.me()) {
                     let text = format!("the channel to the other voters: {error}");
@@ -402,10 +407,12 @@ impl Shell {
         let Some(mut voters) = self.voters.take() else { return false };
         let mut last = self.now;
         let Scratch { actions, packets, .. } = scratch;
-        let taken = voters.receive(path, (packets, BUDGET), &mut |now, event| {
+        let mut step = |now, event: Event<'_>| {
             last = now;
             node.step(now, event, actions);
-        });
+        };
+        let desk = &self.desk;
+        let taken = voters.receive(path, (packets, BUDGET), &mut step, &mut |told| desk.hear(told));
         self.voters = Some(voters);
         self.now = last;
         self.window.1 += taken;
@@ -439,7 +446,12 @@ impl Shell {
                 }
                 (Task::OpenPort(spec), Err(why))
             }
-            Completion::Disconnected(group, ended) => {
+            Completion::Disconnected(group, addresses, ended) => {
+                let (ended, clients) = match ended {
+                    Ok(Ended { count, clients }) => (Ok(count), clients),
+                    Err(why) => (Err(why), Vec::new()),
+                };
+                self.desk.ended(addresses, clients);
                 return self.disconnected(now, node.group_name(group), ended);
             }
             Completion::Gate(told) => {
@@ -478,7 +490,18 @@ impl Shell {
                 self.refresh(*fresh, node, scratch);
             }
             Input::Move(group, to) => self.step(now, Event::Move(group, to), node, scratch),
+            Input::Connections(sheet) => {
+                if let Some(voters) = &mut self.voters {
+                    voters.share(&sheet);
+                }
+            }
             Input::Devices(to) => drop(to.send(Devices::of(node))),
+            Input::Will(order, to) => {
+                self.step(now, Event::Will(*order), node, scratch);
+                drop(to.send(node.will(now)));
+            }
+            Input::Decided(to) => drop(to.send(node.will(now))),
+            Input::Checked(told) => self.step(now, Event::Checked(told), node, scratch),
             Input::Fence(told) => self.step(now, Event::Fence(told), node, scratch),
             Input::Clock(told) => self.step(now, Event::Clock(told), node, scratch),
             Input::Watchdog(arming, taken) => {

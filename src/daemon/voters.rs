@@ -17,6 +17,8 @@ use crate::io::port::Buffers;
 use crate::types::{Incarnation, Instant, VoterIx};
 use crate::wire::peer::{Channel, Datagram, Dropped, Entry, Head, Keyring, Opened};
 
+use super::clients::Told;
+
 /// The channel to the other voters, and the votes given to them.
 #[derive(Debug)]
 pub(super) struct Voters {
@@ -36,6 +38,7 @@ pub(super) struct Voters {
 #[derive(Debug)]
 struct Known {
     name: String,
+    witness: bool,
     addresses: Vec<IpAddr>,
     refused: Option<Refused>,
 }
@@ -88,6 +91,7 @@ impl Voters {
                 .voters()
                 .map(|v| Known {
                     name: v.name.to_owned(),
+                    witness: v.witness,
                     addresses: v.addresses().collect(),
                     refused: None,
                 })
@@ -155,13 +159,29 @@ impl Voters {
         }
     }
 
+    /// Tells every other node of connections.
+    pub(super) fn share(&mut self, sheet: &[u8]) {
+        let Self { channel, socket, sealed, known, .. } = self;
+        let nodes = (0..).map(VoterIx).zip(known).filter(|(_, known)| !known.witness);
+        for (to, _) in nodes {
+            sealed.clear();
+            // There is no session with oneself, nor with who is not there.
+            if channel.seal_connections(to, sheet, sealed).is_some() {
+                // A lost one is repeated.
+                let _ = socket.send(&[(to, sealed.as_slice())]);
+            }
+        }
+    }
+
     /// Hears what came over a path, `budget` datagrams at most; says how many there were. The
-    /// moment handed on was read after they were received.
+    /// moment handed on was read after they were received. What is of no concern to the core goes
+    /// `aside`.
     pub(super) fn receive(
         &mut self,
         path: usize,
         (buffers, budget): (&mut Buffers, usize),
         each: &mut dyn FnMut(Instant, Event<'static>),
+        aside: &mut dyn FnMut(Told),
     ) -> usize {
         let Self { channel, socket, dropped, answers, known, .. } = self;
         let taken = socket.receive(path, buffers, budget, &mut |received| {
@@ -169,7 +189,13 @@ impl Voters {
             let now = clock::now();
             match channel.open(now, path, bytes, answers) {
                 Ok(Opened::Data { from, message }) => each(now, Event::Peer(from, message)),
-                Ok(Opened::Up { from, .. }) => each(now, Event::PeerUp(from)),
+                Ok(Opened::Connections { from, run, sheet: bytes }) => {
+                    aside(Told::Sheet { from, run, bytes });
+                }
+                Ok(Opened::Up { from, .. }) => {
+                    aside(Told::Up);
+                    each(now, Event::PeerUp(from));
+                }
                 Ok(Opened::Twin { from }) => each(now, Event::PeerTwin(from)),
                 Ok(Opened::Control) => {}
                 Err(why) => {

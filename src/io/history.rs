@@ -1,17 +1,23 @@
 //! What must not be forgotten when the daemon or its host is started anew: the notes about fencing,
 //! in a file of lines.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, BufRead as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::events::Record;
+use crate::core::event::Past;
 
 /// How many notes are kept.
 pub const KEPT: usize = 256;
 /// No line is longer, in bytes: what is was not written by us.
 const LONGEST: usize = 16 << 10;
+const HOUR: Duration = Duration::from_hours(1);
 
 /// The file, and how many lines it has.
 #[derive(Debug)]
@@ -64,6 +70,38 @@ impl History {
     }
 }
 
+/// What the notes in directory `dir` tell of the last hour: what this node did to the power of
+/// others, and how far it came.
+pub fn past(dir: &Path) -> Vec<Past> {
+    recent(&History::open(dir).1, Timestamp::now())
+}
+
+fn recent(records: &[Record], now: Timestamp) -> Vec<Past> {
+    let mut all: BTreeMap<&str, Past> = BTreeMap::new();
+    for Record { wall, note, .. } in records {
+        let Some(node) = note.about.as_deref() else { continue };
+        // A clock that was set back makes it new, not old.
+        let ago = Duration::try_from(now.duration_since(*wall)).unwrap_or_default();
+        if ago >= HOUR {
+            continue;
+        }
+        let past = all.entry(node).or_default();
+        match note.kind.as_str() {
+            "fence-started" => past.unfinished = true,
+            "fence-done" => {
+                past.fenced.push(ago);
+                (past.off, past.unfinished) = (true, false);
+            }
+            "fence-failed" | "fence-heard" => past.unfinished = false,
+            "fence-confirmed" | "fence-returned" => (past.off, past.unfinished) = (false, false),
+            "fence-switched-on" | "fence-stays-off" => past.off = false,
+            _ => {}
+        }
+    }
+    let named = all.into_iter().map(|(node, past)| Past { node: node.to_owned(), ..past });
+    named.collect()
+}
+
 /// A line of its own even if the one before was cut short.
 fn line(record: &Record) -> io::Result<Vec<u8>> {
     let mut line = vec![b'\n'];
@@ -100,7 +138,7 @@ mod tests {
             text: format!("hap1\nis off, {id}"),
             about: None,
         };
-        let wall = jiff::Timestamp::from_second(1_700_000_000).unwrap();
+        let wall = Timestamp::from_second(1_700_000_000).unwrap();
         Record { id, wall, node: "hap2".to_owned(), note }
     }
 
@@ -118,6 +156,39 @@ mod tests {
         fs::write(dir.join("fencing"), vec![b'x'; 3 * LONGEST]).unwrap();
         assert_eq!(History::open(&dir).1, []);
         fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn what_was_done_within_the_hour_and_how_far_it_came() {
+        const DONE: [&str; 2] = ["fence-started", "fence-done"];
+        let now = Timestamp::from_second(1_700_000_000).unwrap();
+        let told = |minutes: i64, kind: &str| {
+            let mut told = record(1);
+            told.wall = Timestamp::from_second(now.as_second() - 60 * minutes).unwrap();
+            told.note.kind = kind.to_owned();
+            told.note.about = Some("hap1".to_owned());
+            told
+        };
+        // How many are kept, whether it is off, whether that is not known.
+        let rows: [(&[&str], usize, bool, bool); 7] = [
+            (&["fence-started"], 0, false, true),
+            (&DONE, 1, true, false),
+            (&["fence-started", "fence-failed"], 0, false, false),
+            (&["fence-started", "fence-heard"], 0, false, false),
+            (&["fence-done", "fence-switched-on", "fence-started"], 1, false, true),
+            (&["fence-done", "fence-stays-off"], 1, false, false),
+            (&["fence-done", "fence-returned", "fence-done"], 2, true, false),
+        ];
+        for (kinds, times, off, unfinished) in rows {
+            let records: Vec<_> = kinds.iter().map(|kind| told(10, kind)).collect();
+            let fenced = vec![Duration::from_mins(10); times];
+            let node = "hap1".to_owned();
+            let past = [Past { node, fenced, off, unfinished }];
+            assert_eq!(recent(&records, now), past, "{kinds:?}");
+        }
+        assert_eq!(recent(&DONE.map(|kind| told(60, kind)), now), []);
+        let early = recent(&DONE.map(|kind| told(-5, kind)), now);
+        assert_eq!(early[0].fenced, [Duration::ZERO]);
     }
 
     #[test]

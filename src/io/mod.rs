@@ -7,6 +7,7 @@
 pub mod ballots;
 pub mod check;
 pub mod clock;
+pub mod decisions;
 pub mod epitaph;
 pub mod events;
 pub mod fence;
@@ -26,6 +27,7 @@ pub mod realtime;
 pub mod record;
 pub mod secret;
 pub mod sockdiag;
+pub mod tickle;
 pub mod timekeeping;
 pub mod trust;
 pub mod wake;

@@ -1,10 +1,12 @@
-//! TCP connections to addresses that this host has given up: their other ends talk to another host
-//! from now on, and what waits for them here would wait for ever.
+//! TCP connections to virtual addresses: which there are, and the end of those to addresses that
+//! this host has given up: their other ends talk to another host from now on, and what waits for
+//! them here would wait for ever.
 //!
 //! As the kernel's `sock_diag` knows them (`include/uapi/linux/inet_diag.h`), byte by byte.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr as End};
 use std::time::Duration;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
@@ -14,6 +16,7 @@ use nix::sys::time::TimeVal;
 
 use super::clock;
 use crate::types::Instant;
+use crate::wire::peer::connections::Connection;
 
 /// Addresses that the kernel is asked about one by one; of more it is asked for everything once.
 const ONE_BY_ONE: usize = 8;
@@ -37,38 +40,69 @@ const STATES: u32 = 0x1fff & !(1 << LISTEN | 1 << TIME_WAIT | 1 << CLOSE | 1);
 const LISTEN: u32 = 10;
 const TIME_WAIT: u32 = 6;
 const CLOSE: u32 = 7;
+/// Every state in which the other end may wait for something: established; and closing, where it
+/// may not have heard of that. Not those of requests, which anybody can make many of.
+const WAITED_FOR: u32 = 1 << ESTABLISHED | 1 << FIN_WAIT1 | 1 << CLOSE_WAIT | 1 << LAST_ACK;
+const ESTABLISHED: u32 = 1;
+const FIN_WAIT1: u32 = 4;
+const CLOSE_WAIT: u32 = 8;
+const LAST_ACK: u32 = 9;
 
-/// A connection, as the kernel names it.
+/// A socket, as the kernel names it.
 #[derive(Clone, Copy, Debug)]
-struct Connection {
+struct Name {
     family: u8,
+    state: u8,
     id: [u8; ID],
 }
 
-/// Ends every connection to one of `addresses`; says how many those were. What is not done within
+/// What became of connections to addresses that were given up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// How many were ended.
+    pub count: u32,
+    /// Those whose other ends may wait, whether they were ended or not.
+    pub clients: Vec<Connection>,
+}
+
+/// The connections to any of `addresses` whose other ends may wait for something.
+///
+/// # Errors
+/// The kernel refuses; [`io::ErrorKind::TimedOut`] where it took longer than `limit`.
+pub fn connections(addresses: &[IpAddr], limit: Duration) -> io::Result<Vec<Connection>> {
+    let until = clock::now() + limit;
+    let found = Asker::open(limit)?.sockets(addresses, WAITED_FOR, until)?;
+    if clock::now() >= until {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
+    Ok(found.iter().filter_map(Name::client).collect())
+}
+
+/// Ends every connection to one of `addresses`; says which those were. What is not done within
 /// `limit` is left as it is.
 ///
 /// # Errors
 /// [`io::ErrorKind::Unsupported`] where the kernel cannot do that (`CONFIG_INET_DIAG_DESTROY`),
 /// [`io::ErrorKind::TimedOut`] where it did not answer in time.
-pub fn end_connections(addresses: &[IpAddr], limit: Duration) -> io::Result<u32> {
+pub fn end_connections(addresses: &[IpAddr], limit: Duration) -> io::Result<Ended> {
     end_all(addresses, limit).map_err(|e| {
         let late = e.kind() == io::ErrorKind::WouldBlock;
         if late { io::Error::new(io::ErrorKind::TimedOut, e) } else { e }
     })
 }
 
-fn end_all(addresses: &[IpAddr], limit: Duration) -> io::Result<u32> {
+fn end_all(addresses: &[IpAddr], limit: Duration) -> io::Result<Ended> {
     let until = clock::now() + limit;
     let mut asker = Asker::open(limit)?;
-    let found = asker.connections(addresses, until)?;
-    let mut ended = 0;
-    for connection in found {
+    let found = asker.sockets(addresses, STATES, until)?;
+    let waited_for = found.iter().filter(|name| 1 << name.state & WAITED_FOR != 0);
+    let mut ended = Ended { count: 0, clients: waited_for.filter_map(Name::client).collect() };
+    for name in found {
         if clock::now() >= until {
             break;
         }
-        match asker.destroy(&connection) {
-            Ok(()) => ended += 1,
+        match asker.destroy(&name) {
+            Ok(()) => ended.count += 1,
             // It has ended by itself meanwhile.
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
             Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {
@@ -97,8 +131,14 @@ impl Asker {
         Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(DATAGRAM) })
     }
 
-    fn connections(&mut self, addresses: &[IpAddr], until: Instant) -> io::Result<Vec<Connection>> {
+    fn sockets(
+        &mut self,
+        addresses: &[IpAddr],
+        states: u32,
+        until: Instant,
+    ) -> io::Result<Vec<Name>> {
         let mut found = Vec::new();
+        let wanted: BTreeSet<IpAddr> = addresses.iter().copied().collect();
         let conditions: Vec<Option<IpAddr>> = if addresses.len() <= ONE_BY_ONE {
             addresses.iter().copied().map(Some).collect()
         } else {
@@ -111,18 +151,20 @@ impl Asker {
                 if of_v6 && family == libc::AF_INET {
                     continue;
                 }
-                let mut request = head(family, STATES, &[0; ID]);
+                let mut request = head(family, states, &[0; ID]);
                 request.extend(condition.map(bytecode).unwrap_or_default());
                 self.exchange(BY_FAMILY, NLM_F_DUMP, &request, until, &mut |message| {
-                    found.extend(connection(message).filter(|(_, ip)| addresses.contains(ip)));
+                    found.extend(
+                        Name::read(message).filter(|name| wanted.contains(&name.local().ip())),
+                    );
                 })?;
             }
         }
-        Ok(found.into_iter().map(|(connection, _)| connection).collect())
+        Ok(found)
     }
 
-    fn destroy(&mut self, connection: &Connection) -> io::Result<()> {
-        let request = head(connection.family.into(), STATES, &connection.id);
+    fn destroy(&mut self, name: &Name) -> io::Result<()> {
+        let request = head(name.family.into(), STATES, &name.id);
         let never = Instant::from_nanos(u64::MAX);
         self.exchange(DESTROY, NLM_F_ACK, &request, never, &mut |_| {})
     }
@@ -225,16 +267,38 @@ fn bytecode(ip: IpAddr) -> Vec<u8> {
     bytes
 }
 
-/// The connection that a `struct inet_diag_msg` is about, and its local address.
-fn connection(message: &[u8]) -> Option<(Connection, IpAddr)> {
-    let family = *message.first()?;
-    let id: [u8; ID] = message.get(ID_AT..ID_AT + ID)?.try_into().ok()?;
-    let local: [u8; 16] = id.get(4..20)?.try_into().ok()?;
-    let ip = if i32::from(family) == libc::AF_INET {
-        let [a, b, c, d, ..] = local;
-        IpAddr::V4(Ipv4Addr::new(a, b, c, d))
-    } else {
-        IpAddr::V6(Ipv6Addr::from(local)).to_canonical()
-    };
-    Some((Connection { family, id }, ip))
+impl Name {
+    /// The socket that a `struct inet_diag_msg` is about.
+    fn read(message: &[u8]) -> Option<Self> {
+        let (family, state) = (*message.first()?, *message.get(1)?);
+        let id: [u8; ID] = message.get(ID_AT..ID_AT + ID)?.try_into().ok()?;
+        Some(Self { family, state, id })
+    }
+
+    /// The address in the 16 bytes at `at`, and the port in the two at `port`.
+    fn end(&self, port: usize, at: usize) -> End {
+        let bytes = |at: usize| self.id.get(at..).unwrap_or_default();
+        let port = bytes(port).first_chunk().map_or(0, |b| u16::from_be_bytes(*b));
+        let ip = if i32::from(self.family) == libc::AF_INET {
+            let octets: [u8; 4] = bytes(at).first_chunk().copied().unwrap_or_default();
+            IpAddr::V4(Ipv4Addr::from(octets))
+        } else {
+            let octets: [u8; 16] = bytes(at).first_chunk().copied().unwrap_or_default();
+            IpAddr::V6(Ipv6Addr::from(octets)).to_canonical()
+        };
+        End::new(ip, port)
+    }
+
+    /// `struct inet_diag_sockid`: both ports, both addresses.
+    fn local(&self) -> End {
+        self.end(0, 4)
+    }
+
+    fn remote(&self) -> End {
+        self.end(2, 20)
+    }
+
+    fn client(&self) -> Option<Connection> {
+        Connection::new(self.local(), self.remote())
+    }
 }

@@ -14,7 +14,7 @@ use super::clock;
 use super::netlink::{BATCH, Change, Requests};
 use super::port::{Filters, OpenError, Port};
 use super::realtime::{self, Refused};
-use super::sockdiag;
+use super::sockdiag::{self, Ended};
 use super::wake::Sender;
 use crate::core::event::{Failure, PortSpec, Task};
 use crate::core::status::GateStatus;
@@ -55,8 +55,8 @@ pub enum Completion {
     Done(Task, Result<(), Failure>),
     /// A port was opened, or not.
     Port(PortSpec, Result<Port, OpenError>),
-    /// How many connections to the addresses of a group were ended.
-    Disconnected(u16, io::Result<u32>),
+    /// Which connections to the addresses of a group were ended, and which addresses those are.
+    Disconnected(u16, Vec<IpAddr>, io::Result<Ended>),
     /// The thread is not real-time.
     Refused(Refused),
 }
@@ -210,7 +210,7 @@ impl Shift {
             }
             Job::Do(Task::Disconnect { group, addresses }) => {
                 let ended = self.busy(|_| sockdiag::end_connections(&addresses, ENDING));
-                self.tell(Completion::Disconnected(group, ended));
+                self.tell(Completion::Disconnected(group, addresses, ended));
                 None
             }
             Job::Close(port) => {

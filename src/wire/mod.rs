@@ -7,6 +7,7 @@
 //! * [`haproxy`], [`postgresql`]: what those say of themselves when they are checked.
 //! * [`icmp`]: an echo, and what comes back.
 //! * [`peer`]: what voters tell each other, authenticated.
+//! * [`tickle`]: what makes a client find out that its connection is gone.
 
 pub mod announce;
 mod checksum;
@@ -14,4 +15,5 @@ pub mod haproxy;
 pub mod icmp;
 pub mod peer;
 pub mod postgresql;
+pub mod tickle;
 pub mod vrrp;

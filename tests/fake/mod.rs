@@ -10,11 +10,13 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vipd::api::server::Server;
 use vipd::api::{
-    Backend, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable,
+    Asked, Backend, Connections, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport,
+    Unavailable, WillReport,
 };
 use vipd::core::status::{
     AddressState, AddressStatus, Condition, GroupStatus, HookCall, Note, Role, Severity, Status,
 };
+use vipd::core::will::Topic;
 use vipd::io::events::{EventLog, Record, Want};
 use vipd::types::{Instant, Priority, Version, VrId};
 
@@ -24,6 +26,8 @@ pub(crate) struct Fake {
     pub(crate) reload: Mutex<Result<ReloadReport, ReloadError>>,
     /// How many were carried through.
     pub(crate) reloads: AtomicU32,
+    /// How often it was asked for connections.
+    pub(crate) asked: AtomicU32,
 }
 
 impl Backend for Fake {
@@ -38,10 +42,40 @@ impl Backend for Fake {
         }
     }
 
+    async fn connections(
+        &self,
+        group: String,
+        before: Option<Instant>,
+    ) -> Result<Connections, ReloadError> {
+        if group != "postgres" {
+            return Err(ReloadError::Refused(format!("nothing is known of {group:?}")));
+        }
+        // One ends between two answers.
+        let asked = usize::try_from(self.asked.fetch_add(1, Ordering::Relaxed)).unwrap();
+        let older = if before.is_some() { 3_usize.saturating_sub(asked) } else { 3 };
+        let now = Instant::from_nanos(1);
+        Ok(Connections { group, node: "hap1".into(), now, known: older + 1, older, left_out: 0 })
+    }
+
     async fn fence(&self, node: String, order: FenceOrder) -> Result<(), ReloadError> {
         match (node.as_str(), order) {
             ("hap2", FenceOrder::Off) | ("hap3", FenceOrder::Confirm) => Ok(()),
             _ => Err(ReloadError::Refused(format!("{node}: {order:?} makes no sense"))),
+        }
+    }
+
+    async fn decide(&self, asked: Asked) -> Result<WillReport, ReloadError> {
+        match asked.node.as_deref() {
+            Some("hap9") => Err(ReloadError::Refused("no node \"hap9\"".to_owned())),
+            _ => {
+                let not_kept = asked.why.as_deref().filter(|why| *why == "disk full");
+                Ok(WillReport {
+                    text: format!("{asked:?}"),
+                    shared: asked.topic != Topic::Maintenance,
+                    unheard: vec!["hap3".into()],
+                    not_kept: not_kept.map(str::to_owned),
+                })
+            }
         }
     }
 
@@ -93,6 +127,7 @@ impl Daemon {
             status: Mutex::new(Ok(status())),
             reload: Mutex::new(Ok(ReloadReport::default())),
             reloads: AtomicU32::new(0),
+            asked: AtomicU32::new(0),
         });
         let mut daemon = Self { dir, fake, stop: None, server: None };
         daemon.serve();
@@ -164,9 +199,12 @@ pub(crate) fn status() -> Status {
         }],
         elections: vec![],
         proxy: None,
+        checks: vec![],
+        recovering: None,
         conditions: vec![],
     };
     Status {
+        connections: vec![],
         voting: None,
         gate: None,
         watchdog: None,
@@ -186,5 +224,6 @@ pub(crate) fn status() -> Status {
         hooks: vec![],
         further: vec![],
         fencing: vec![],
+        decisions: vec![],
     }
 }

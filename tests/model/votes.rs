@@ -318,6 +318,8 @@ impl Scene {
             | News::Report(_)
             | News::Move { .. }
             | News::Part { .. }
+            | News::Word(_)
+            | News::Words { .. }
             | News::Fenced { .. } => {}
         }
     }

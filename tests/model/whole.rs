@@ -13,6 +13,7 @@ use stateright::{Model, Property};
 use vipd::config;
 use vipd::core::event::Action;
 use vipd::core::lease::{Lease, Setup, Stand, Transition, Verdict, Vote};
+use vipd::core::worth::Worth;
 use vipd::types::{Digest, GateId, Incarnation, Instant, Priority, VoterIx};
 use vipd::wire::peer::{Entry, Message, News};
 
@@ -157,6 +158,8 @@ impl Scene {
             | News::Release { .. }
             | News::Move { .. }
             | News::Part { .. }
+            | News::Word(_)
+            | News::Words { .. }
             | News::Fenced { .. } => false,
         }
     }
@@ -182,6 +185,7 @@ impl Scene {
             // Doubts are none here.
             remembers: true,
             run: Incarnation(0),
+            priorities: BTreeMap::new(),
         }
     }
 
@@ -236,6 +240,7 @@ impl Scene {
                 }
                 Action::Tell { .. }
                 | Action::Settled(_)
+                | Action::Decided(_)
                 | Action::Beat { .. }
                 | Action::Advertise { .. }
                 | Action::Announce { .. }
@@ -247,6 +252,7 @@ impl Scene {
                 | Action::Note(_)
                 | Action::Reloaded(_)
                 | Action::Reset { .. }
+                | Action::Hasten(_)
                 | Action::Exit { .. } => {}
             }
         }
@@ -268,8 +274,10 @@ impl Scene {
                     able: host.wants && !keeps && file.x == *name,
                     keeps,
                     frozen: false,
-                    priority: Priority::DEFAULT,
+                    worth: Worth::new(Priority::DEFAULT, 0),
                     preempts_after: None,
+                    stickiness: 0,
+                    proven: false,
                     stuck: false,
                 };
                 match host.lease.decide(now, place, stand, out) {

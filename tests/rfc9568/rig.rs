@@ -23,6 +23,8 @@ pub(crate) const ETH1: IfIndex = IfIndex(3);
 pub(crate) const LOWER: &str = "192.0.2.10";
 pub(crate) const OWN: &str = "192.0.2.11";
 pub(crate) const HIGHER: &str = "192.0.2.12";
+/// A router of another make, on the same link.
+pub(crate) const ROUTER: &str = "192.0.2.13";
 pub(crate) const LOWER6: &str = "fe80::10";
 pub(crate) const OWN6: &str = "fe80::11";
 pub(crate) const HIGHER6: &str = "fe80::12";
@@ -102,6 +104,7 @@ pub(crate) enum Did {
     Note(String, String),
     Reloaded(Vec<String>),
     Reset(String),
+    Hasten(Vec<Box<str>>),
     Exit,
 }
 
@@ -294,6 +297,7 @@ impl Rig {
                 Action::Note(note) => Did::Note(note.kind, note.text),
                 Action::Reloaded(lines) => Did::Reloaded(lines),
                 Action::Reset { why } => Did::Reset(why),
+                Action::Hasten(checks) => Did::Hasten(checks),
                 Action::Exit { .. } => Did::Exit,
                 // The gate and the lease are beyond the RFC.
                 Action::Proxy(..)
@@ -304,6 +308,7 @@ impl Rig {
                 | Action::Gate { .. }
                 | Action::Remember { .. }
                 | Action::Settled(_)
+                | Action::Decided(_)
                 | Action::Fence { .. } => continue,
                 Action::Kernel(Task::Disconnect { .. }) => {
                     self.ended += 1;
@@ -351,6 +356,7 @@ impl Rig {
             | Did::Announce(_)
             | Did::Reloaded(_)
             | Did::Reset(_)
+            | Did::Hasten(_)
             | Did::Exit => true,
             Did::Probe(_) | Did::Open(_) | Did::Note(..) => false,
         });

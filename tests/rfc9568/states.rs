@@ -213,7 +213,7 @@ fn row_68_an_advert_of_no_less_priority_restarts_the_timer() {
     for (lines, priority) in [("", 2), ("", 99), (PREEMPT, 100), (PREEMPT, 101), (PREEMPT, 255)] {
         let mut rig = Rig::new(lines);
         rig.wait(ms(300));
-        rig.hear(&Packet::v3(LOWER, priority));
+        rig.hear(&Packet::v3(ROUTER, priority));
         assert_eq!(rig.until_active(), DOWN, "{lines} {priority}");
     }
 }

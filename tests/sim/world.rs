@@ -404,7 +404,9 @@ impl World {
             | Action::Gate { .. }
             | Action::Remember { .. }
             | Action::Settled(_)
+            | Action::Decided(_)
             | Action::Reset { .. }
+            | Action::Hasten(_)
             | Action::Fence { .. } => {}
             Action::Exit { .. } => {
                 self.hosts[host].node = None;

@@ -29,6 +29,16 @@ impl Vipd {
 
     /// The same, with further arguments.
     pub fn start_with(host: &Host, config: &str, more: &[&str]) -> Result<Self> {
+        Self::start_in(host, config, more, &[])
+    }
+
+    /// The same, with variables added to its environment.
+    pub fn start_in(
+        host: &Host,
+        config: &str,
+        more: &[&str],
+        env: &[(&str, &str)],
+    ) -> Result<Self> {
         let file = host.write("vipd/vipd.toml", config)?;
         let runtime = host.run_dir()?.join("vipd");
         let program = binary("vipd")?;
@@ -49,7 +59,7 @@ impl Vipd {
             state.as_str(),
         ];
         argv.extend(more);
-        let process = host.spawn("vipd", &argv)?;
+        let process = host.spawn_with("vipd", &argv, env)?;
         Ok(Self { process, host: host.clone(), runtime })
     }
 

@@ -1,19 +1,24 @@
 //! Values to text for people. PURE: the time, the width and the taste are arguments.
 
+mod connections;
 mod events;
 mod fencing;
 mod groups;
 mod hooks;
+mod moving;
 mod status;
 mod text;
 mod time;
 mod voting;
+mod will;
 
 use jiff::Zoned;
 
 pub use events::event;
 pub use hooks::{hook, hooks};
+pub use moving::{drained, draining, moved};
 pub use status::status;
+pub use will::decided;
 
 /// How to show things.
 #[derive(Clone, Debug)]

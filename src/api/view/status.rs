@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use super::View;
+use super::connections::connections;
 use super::fencing::fencing;
 use super::groups::{details, groups};
 use super::text::{Row, Tone, cell, clean, indented, table};
 use super::time::{Clocks, lasted};
 use super::voting::voting;
+use super::will::decisions;
 use crate::core::status::{
     Condition, GroupStatus, PeerKind, PeerStatus, Severity, Status, WatchdogStatus,
 };
@@ -35,6 +37,11 @@ fn cluster(status: &Status, group: Option<&str>, view: &View) -> Option<String> 
     } else {
         out.push_str(&groups(&shown, &status.node, view, &clocks));
     }
+    let known = connections(&status.connections, &shown, view);
+    if !known.is_empty() {
+        out.push('\n');
+        out.push_str(&known);
+    }
     if group.is_some() {
         out.push('\n');
         for line in shown.iter().flat_map(|g| details(g, &clocks)) {
@@ -47,6 +54,11 @@ fn cluster(status: &Status, group: Option<&str>, view: &View) -> Option<String> 
     if status.voting.is_some() {
         out.push('\n');
         out.push_str(&voting(status, &shown, view, &clocks));
+    }
+    let said = decisions(&status.decisions, view, &clocks);
+    if !said.is_empty() {
+        out.push('\n');
+        out.push_str(&said);
     }
     let fences = fencing(&status.fencing, view, &clocks);
     if group.is_none() && !fences.is_empty() {

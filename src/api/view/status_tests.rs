@@ -48,6 +48,8 @@ fn group(name: &str, role: Role) -> GroupStatus {
             failures: 0,
             last_failure: None,
         }),
+        checks: vec![],
+        recovering: None,
         conditions: vec![],
     }
 }
@@ -67,6 +69,7 @@ fn node(groups: Vec<GroupStatus>) -> Status {
     Status {
         voting: None,
         fencing: Vec::new(),
+        decisions: Vec::new(),
         gate: None,
         watchdog: None,
         cluster: "lb".into(),
@@ -78,6 +81,7 @@ fn node(groups: Vec<GroupStatus>) -> Status {
         conditions: vec![],
         dropped: vec![("bad-checksum".into(), 0)],
         hooks: vec![],
+        connections: vec![],
         further: vec![],
     }
 }
@@ -343,4 +347,26 @@ the kernel's gate (tcx) is on 2 interfaces; while shut it dropped 12 frames in, 
    what to do: /usr/share/doc/vipd/operations.md#no-majority
 "
     );
+}
+
+#[test]
+fn connections_are_counted_where_they_are_known() {
+    let at = |group: &str, known, left_out| ConnectionsStatus {
+        group: group.into(),
+        node: "hap1".into(),
+        known,
+        left_out,
+    };
+    let names = ["postgres", "web", "mail"].map(|name| group(name, Role::Active));
+    let mut status = node(names.to_vec());
+    status.connections = vec![at("postgres", 134, 0), at("web", 0, 0), at("mail", 20_000, 7)];
+    let text = shown(&status, 200);
+    let line = text.lines().find(|line| line.starts_with("connections: ")).unwrap();
+    assert_eq!(
+        line,
+        "connections: 134 to postgres on hap1; none to web on hap1; 20000 to mail on hap1, and 7 \
+         that no other node knows of"
+    );
+    let one = self::status(&status, Some("web"), &view(80)).unwrap();
+    assert!(one.contains("\nconnections: none to web on hap1\n"), "{one}");
 }

@@ -118,6 +118,8 @@ pub enum Deed {
     Returned,
     /// It could not be switched on again.
     StaysOff(Box<str>),
+    /// It is switched on again.
+    Powered,
 }
 
 /// How far it is with a target.
@@ -185,11 +187,14 @@ pub struct Target {
     ladder: Option<Ladder>,
     marks: BTreeSet<GateId>,
     failures: u32,
-    /// When it was fenced within the last hour.
+    /// An hour after each time that it was fenced.
     recent: Vec<Instant>,
-    /// Devices that are to switch it on again, and whether the first is at work.
+    /// Devices that are to switch it on again, whether one is at work, and whether one has failed.
     rest: Vec<u16>,
     powering: bool,
+    stays: bool,
+    /// Whether the run before this one left that to be done.
+    owed: bool,
 }
 
 impl Target {
@@ -198,9 +203,9 @@ impl Target {
         &self.phase
     }
 
-    /// Whether this node means to fence it, and needs the right to.
+    /// Whether this node means to fence it, or to switch it on again, and needs the right to.
     pub fn seeks(&self) -> bool {
-        matches!(self.phase, Phase::Asking { .. })
+        self.owed || matches!(self.phase, Phase::Asking { .. })
     }
 
     /// Whether a device of it is at work. One that switches it on again is, too: nobody must
@@ -216,14 +221,20 @@ impl Target {
             Phase::Off { at, .. } => at,
             Phase::Failed { again, .. } => Some(again),
             Phase::Down { at, .. } => Some(at + AFTER),
-            Phase::Limited { .. } => self.recent.first().map(|first| *first + HOUR),
+            Phase::Limited { .. } => self.recent.first().copied(),
             Phase::Idle | Phase::Asking { .. } => None,
         }
     }
 
     /// Follows up on what is wanted now.
     pub fn step(&mut self, now: Instant, sight: &Sight<'_>, out: &mut Vec<Deed>) {
-        self.recent.retain(|at| now < *at + HOUR);
+        self.recent.retain(|until| now < *until);
+        if self.owed && sight.heard.is_some() {
+            self.owed = false;
+        } else if self.owed && sight.permit && !self.is_at_work() {
+            self.owed = false;
+            self.power_on(out);
+        }
         // Each pass ends in a phase that waits, or goes one further; they are few.
         for _ in 0..4 {
             let before = std::mem::discriminant(&self.phase);
@@ -298,6 +309,7 @@ impl Target {
         }
         // What becomes known later is not proven by what begins now.
         self.marks.clone_from(&want.marks);
+        self.owed = false;
         out.push(Deed::Began(why));
         let ladder = Ladder::new(sight.devices);
         let next = ladder.begin();
@@ -326,7 +338,11 @@ impl Target {
             self.follow(now, why, began, next, &text, action, out);
         } else if std::mem::take(&mut self.powering) {
             if let Err((text, _)) = result {
+                self.stays = true;
                 out.push(Deed::StaysOff(text));
+            }
+            if self.rest.is_empty() && !std::mem::take(&mut self.stays) {
+                out.push(Deed::Powered);
             }
             self.power_on(out);
         }
@@ -355,7 +371,7 @@ impl Target {
             Next::Done { devices } => {
                 self.ladder = None;
                 self.failures = 0;
-                self.recent.push(now);
+                self.recent.push(now + HOUR);
                 self.phase = Phase::Down { why, at: now };
                 out.push(Deed::Down { why, took, marks: std::mem::take(&mut self.marks) });
                 if action == FenceAction::Reboot {
@@ -379,6 +395,16 @@ impl Target {
             self.powering = true;
             out.push(Deed::On(self.rest.remove(0)));
         }
+    }
+
+    /// What the run before this one did: how long ago it was fenced, each time, and which devices
+    /// are to switch it on, where that was left to be done.
+    pub fn recall(&mut self, now: Instant, fenced: &[Duration], rest: Vec<u16>) {
+        let left = fenced.iter().filter_map(|ago| HOUR.checked_sub(*ago));
+        self.recent.extend(left.map(|left| now + left));
+        self.recent.sort_unstable();
+        self.owed = !rest.is_empty();
+        self.rest = rest;
     }
 
     /// A person says that it is off.
@@ -530,12 +556,31 @@ mod tests {
         assert_eq!(bench.told(10, true), [down(10), Deed::On(0)]);
         assert!(bench.target.is_at_work());
         assert_eq!(bench.see(6_000, Some(want(Why::Lost)), false, true), []);
-        assert_eq!(bench.told(7_000, true), []);
+        assert_eq!(bench.told(7_000, true), [Deed::Powered]);
         let begins = [Deed::Began(Why::Lost), Deed::Off(0)];
         assert_eq!(bench.see(7_000, Some(want(Why::Lost)), false, true), begins);
         let mut out = Vec::new();
         bench.target.told(at(7_010), Power::On, Ok(()), bench.action, &mut out);
         assert_eq!(out, [], "that it is on does not mean that it is off");
+    }
+
+    #[test]
+    fn what_the_run_before_did_counts_and_is_brought_to_its_end() {
+        let mut bench = Bench::new(1);
+        let minutes = |n| Duration::from_mins(n);
+        bench.target.recall(at(0), &[minutes(70), minutes(50), minutes(10)], vec![0]);
+        assert_eq!(bench.see(1, None, false, false), []);
+        assert!(bench.target.seeks());
+        assert_eq!(bench.see(2, None, false, true), [Deed::On(0)]);
+        assert_eq!(bench.told(3, true), [Deed::Powered]);
+        assert_eq!(bench.see(4, Some(want(Why::Lost)), false, true), [Deed::Limited(Why::Lost)]);
+        assert_eq!(bench.target.deadline(), Some(at(600_000)));
+        assert_eq!(bench.see(600_000, Some(want(Why::Lost)), false, true).len(), 2);
+        // Who is heard needs no help.
+        let mut bench = Bench::new(1);
+        bench.target.recall(at(0), &[], vec![0]);
+        assert_eq!(bench.see(1, None, true, true), []);
+        assert!(!bench.target.seeks());
     }
 
     #[test]

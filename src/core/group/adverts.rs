@@ -1,5 +1,6 @@
 //! What another router's advert does to the group: RFC 9568 §6.4.2 and §6.4.3.
 
+use std::cmp::Ordering;
 use std::net::IpAddr;
 
 use crate::types::{Family, Instant, Priority};
@@ -8,6 +9,7 @@ use crate::wire::vrrp::Advert;
 use super::super::Out;
 use super::super::election::{Election, Rival};
 use super::super::status::Severity;
+use super::super::worth::Worth;
 use super::{Group, State, Then};
 
 impl Group {
@@ -20,15 +22,14 @@ impl Group {
         advert: &Advert<'_>,
         out: &mut Out<'_>,
     ) {
-        let own = self.effective_priority();
         let Some(election) = self.election(family) else { return };
         election.hear(now, from, advert);
         match self.state {
             State::Init { .. } | State::Releasing { then: Then::Init, .. } => {}
             State::Backup | State::Releasing { then: Then::Backup, .. } => {
-                self.advert_in_backup(now, family, from, own, advert, out);
+                self.advert_in_backup(now, family, from, advert, out);
             }
-            State::Active => self.advert_in_active(now, family, from, own, advert, out),
+            State::Active => self.advert_in_active(now, family, from, advert, out),
         }
     }
 
@@ -37,14 +38,18 @@ impl Group {
         now: Instant,
         family: Family,
         from: IpAddr,
-        own: Priority,
         advert: &Advert<'_>,
-        out: &Out<'_>,
+        out: &mut Out<'_>,
     ) {
-        // Among nodes the least priority means "unfit": no preemption mode keeps the addresses
-        // on a host that cannot serve while this one can.
-        let unfit = advert.priority == Priority::LEAST && out.is_node(from);
-        let preempts = self.preempts(now, own, advert.priority) || (unfit && own > Priority::LEAST);
+        let (own, theirs) = self.against(from, advert.priority);
+        // No preemption mode keeps the addresses on a host whose health is worse.
+        let known = advert.priority != Priority::RELEASE && out.is_node(from);
+        let healthier = known && own.is_healthier(theirs, self.config.stickiness);
+        if !self.is_leased() {
+            self.face(now, Some(theirs).filter(|_| known), out);
+        }
+        let proven = healthier && self.health.is_proven();
+        let preempts = !healthier && self.preempts(now, own, theirs);
         let releasing = matches!(self.state, State::Releasing { .. });
         let Some(election) = self.election(family) else { return };
         if releasing {
@@ -53,18 +58,20 @@ impl Group {
         }
         if advert.priority == Priority::RELEASE {
             election.listen_briefly(now);
+        } else if proven {
+            election.hurry(now);
         } else if !preempts {
             election.listen(now, advert.interval);
         }
     }
 
-    /// Whether an Active router of `priority` is to be preempted by now (§6.1 `Preempt_Mode`).
-    fn preempts(&mut self, now: Instant, own: Priority, priority: Priority) -> bool {
-        if priority >= own {
+    /// Whether an Active router is to be preempted by now (§6.1 `Preempt_Mode`).
+    fn preempts(&mut self, now: Instant, own: Worth, theirs: Worth) -> bool {
+        if !own.is_preferred(theirs) {
             self.preempt_from = None;
             return false;
         }
-        if own == Priority::OWNER {
+        if own.effective() == Priority::OWNER {
             return true;
         }
         let from = *self.preempt_from.get_or_insert(now);
@@ -76,12 +83,17 @@ impl Group {
         now: Instant,
         family: Family,
         from: IpAddr,
-        own: Priority,
         advert: &Advert<'_>,
         out: &mut Out<'_>,
     ) {
         let source = out.source(self.port, family);
-        match Election::compare(own, source, from, advert.priority) {
+        let (worth, theirs) = self.against(from, advert.priority);
+        let rival = match advert.priority {
+            Priority::RELEASE => Rival::Gone,
+            _ => Election::compare(worth, source, from, theirs),
+        };
+        let own = worth.effective();
+        match rival {
             Rival::Better if !self.is_leased() => self.lose(now, family, from, advert, out),
             rival @ (Rival::Gone | Rival::Worse | Rival::Better) => {
                 self.assert_in(now, family, own, out);
@@ -95,8 +107,8 @@ impl Group {
                             advert.priority
                         ),
                         Rival::Worse => format!(
-                            "{} also claimed the addresses with priority {} < {own}; advertised and \
-                             announced again",
+                            "{} also claimed the addresses with priority {}, ours is {own}; \
+                             advertised and announced again",
                             out.name(from),
                             advert.priority
                         ),
@@ -120,10 +132,10 @@ impl Group {
     ) {
         let own = self.effective_priority();
         self.send(family, own, out);
-        let than = if advert.priority == own {
-            "same priority, higher address"
-        } else {
-            "higher priority"
+        let than = match advert.priority.cmp(&own) {
+            Ordering::Equal => "same priority, higher address",
+            Ordering::Greater => "higher priority",
+            Ordering::Less => "in better health",
         };
         let text = format!(
             "{} is Active with priority {} ({than} than our {own})",

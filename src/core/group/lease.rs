@@ -21,11 +21,17 @@ impl Group {
     pub(crate) fn stand(&self, gate: bool) -> Stand {
         let heir = self.heir.is_some() && !self.stopping;
         Stand {
-            able: self.state == State::Backup && self.ready.is_ok() && gate && !self.stopping,
+            able: self.state == State::Backup
+                && self.ready.is_ok()
+                && gate
+                && !self.stopping
+                && self.may_take(),
             keeps: (self.is_active() || heir) && gate,
             frozen: !gate,
-            priority: self.effective_priority(),
+            worth: self.worth(),
             preempts_after: self.config.preempt.then_some(self.config.preempt_delay),
+            stickiness: self.config.stickiness,
+            proven: self.health.is_proven(),
             gap: self.last_gap,
             stuck: self.is_stuck(),
         }

@@ -4,9 +4,11 @@
 //! `Active_Down_Interval`, and gives up when any of them hears a better router.
 
 mod adverts;
+mod fitness;
 mod lease;
 mod reports;
 mod settings;
+mod will;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use crate::types::{Family, IfIndex, Instant, Priority};
 use crate::wire::vrrp::Expect;
 
 use super::addresses::Addresses;
+use super::check::{Damper, Health};
 use super::election::{Election, Heard};
 use super::event::{Action, Task};
 use super::gap::Gap;
@@ -43,6 +46,12 @@ pub(crate) struct Group {
     pub(crate) id: u16,
     pub(crate) config: config::Group,
     pub(crate) priority: Priority,
+    /// The configured priorities of the other nodes, by the source of their adverts.
+    pub(crate) rivals: Vec<(IpAddr, Priority)>,
+    pub(crate) health: Health,
+    pub(crate) damper: Damper,
+    /// How long this host must be better before that counts.
+    recovery_delay: Duration,
     pub(crate) password: Option<[u8; 8]>,
     /// The fixed addresses of everybody else who could hold ours.
     pub(crate) destinations: Vec<IpAddr>,
@@ -82,6 +91,8 @@ pub(crate) struct Group {
     replacement: Option<Box<Settings>>,
     /// When what is stopped makes room: a step after its last advert was ordered, which needs it.
     room_at: Option<Instant>,
+    /// What operators allow.
+    bounds: will::Bounds,
 }
 
 /// Where the group stands; each state owns the deadline that can end it. The elections' timers
@@ -119,8 +130,9 @@ enum Then {
 
 impl Group {
     pub(crate) fn new(now: Instant, id: u16, settings: Settings, heir: Option<Instant>) -> Self {
-        let Settings { config, priority, password, destinations, rank } = settings;
+        let Settings { config, checks, priority, rivals, password, destinations, rank } = settings;
         let stagger = STAGGER * rank;
+        let recovery_delay = settings::recovery_delay(&config, &checks);
         let proxy = config.proxy.clone().map(|p| Care::new(now, p));
         let elections =
             config.families().map(|f| settings::election(&config, password, f)).collect();
@@ -128,6 +140,10 @@ impl Group {
             id,
             config,
             priority,
+            rivals,
+            health: Health::new(now, &checks),
+            damper: Damper::default(),
+            recovery_delay,
             password,
             destinations,
             elections,
@@ -155,6 +171,7 @@ impl Group {
             yield_pause: YIELD_AGAIN,
             replacement: None,
             room_at: None,
+            bounds: will::Bounds::default(),
         }
     }
 
@@ -173,16 +190,6 @@ impl Group {
 
     pub(crate) fn not_ready(&self) -> Option<&NotReady> {
         self.ready.as_ref().err()
-    }
-
-    /// Whether this host could serve the addresses well.
-    pub(crate) fn is_fit(&self) -> bool {
-        self.addresses.trouble().is_none() && self.proxy.as_ref().is_none_or(Care::is_fit)
-    }
-
-    /// The priority in force: the least there is while this host is unfit.
-    pub(crate) fn effective_priority(&self) -> Priority {
-        if self.is_fit() { self.priority } else { Priority::LEAST }
     }
 
     /// What a received advert must fulfil.
@@ -234,7 +241,17 @@ impl Group {
         }
     }
 
+    /// A host takes part once it knows how it is: every check has run, and the pause after that is
+    /// over.
     fn wait_to_listen(&mut self, now: Instant, out: &mut Out<'_>) {
+        if self.stays_out() {
+            return;
+        }
+        if let Some(check) = self.health.unknown().next() {
+            self.why = format!("waiting for the first result of check {check}");
+            self.state = State::Init { listen_at: None };
+            return;
+        }
         let listen_at = now + self.config.start_delay;
         self.state = State::Init { listen_at: Some(listen_at) };
         if self.config.start_delay.is_zero() {
@@ -247,7 +264,9 @@ impl Group {
     /// §6.4.1: the owner is Active at once, everybody else listens.
     fn listen(&mut self, now: Instant, out: &mut Out<'_>) {
         let owner = !self.is_leased() && self.effective_priority() == Priority::OWNER;
+        let owner = owner && self.may_take();
         self.preempt_from = None;
+        self.damper.forgive(self.deficit());
         for election in &mut self.elections {
             election.listen(now, election.interval);
         }
@@ -276,7 +295,7 @@ impl Group {
             State::Init { listen_at: Some(at) } if now >= at && !self.stopping => {
                 self.listen(now, out);
             }
-            State::Backup if !self.is_leased() => self.tick_backup(now, out),
+            State::Backup if !self.is_leased() && self.may_take() => self.tick_backup(now, out),
             State::Active => self.tick_adverts(now, out),
             State::Releasing { .. } if !self.is_leased() => self.tick_adverts(now, out),
             State::Backup | State::Init { .. } | State::Releasing { .. } => {}
@@ -291,7 +310,8 @@ impl Group {
             let heard = heard.max_by_key(|h| (out.knows(h.from), h.at));
             let lately = |h: &Heard| now <= h.at + 2 * self.elections[0].learned.duration();
             let alive = heard.as_ref().is_some_and(lately);
-            let text = why::takeover(now, own, heard, alive, out);
+            let worths = heard.as_ref().map(|h| self.against(h.from, h.priority));
+            let text = why::takeover(now, worths, heard, alive, out);
             self.take(now, text, out);
         }
     }
@@ -468,39 +488,6 @@ impl Group {
         }
     }
 
-    fn note_fitness(&mut self, now: Instant, out: &mut Out<'_>) {
-        match (self.is_fit(), self.unfit_since) {
-            (false, None) => {
-                self.unfit_since = Some(now);
-                let text =
-                    format!("{}; this host uses priority 1 until it recovers", why::unfit(self));
-                self.note(now, Severity::Error, "unfit", text, out);
-            }
-            (true, Some(since)) => {
-                self.unfit_since = None;
-                let text =
-                    format!("this host can serve again after {}", why::span(now.since(since)));
-                self.note(now, Severity::Info, "fit", text, out);
-            }
-            (false, Some(_)) | (true, None) => {}
-        }
-    }
-
-    /// An unfit holder gives way, and finds out so whether anybody fitter is there; if nobody is,
-    /// it takes the addresses back with the least priority.
-    fn yield_if_unfit(&mut self, now: Instant, out: &mut Out<'_>) {
-        if self.is_fit() {
-            self.yield_at = None;
-            self.yield_pause = YIELD_AGAIN;
-            return;
-        }
-        if !self.destinations.is_empty() && self.yield_at.is_none_or(|at| now >= at) {
-            let why = format!("unfit: {}", why::unfit(self));
-            self.yield_at = None;
-            self.release(now, Then::Backup, why, out);
-        }
-    }
-
     /// A peer returned, or might have believed somebody else: says again who holds what.
     pub(crate) fn assert(&mut self, now: Instant, out: &mut Out<'_>) {
         let own = self.effective_priority();
@@ -573,7 +560,7 @@ impl Group {
         let election = match &self.state {
             State::Init { .. } if self.heir.is_some() && !self.is_leased() => self.heir,
             State::Init { listen_at } => *listen_at,
-            State::Backup if self.is_leased() => None,
+            State::Backup if self.is_leased() || !self.may_take() => None,
             State::Backup => self.down_at(own),
             State::Active => {
                 let yield_at = self.yield_at.filter(|_| !self.is_fit());
@@ -584,9 +571,11 @@ impl Group {
                 self.elections.iter().filter_map(Election::advert_at).chain([*until]).min()
             }
         };
+        let better_at = self.damper.better_at();
         let proxy = self.proxy.as_ref().and_then(Care::deadline);
         let room_at = self.room_at.filter(|_| self.is_stopped());
         let leave_by = self.leave_by();
-        [election, proxy, self.addresses.retry_at(), room_at, leave_by].into_iter().flatten().min()
+        let all = [election, proxy, self.addresses.retry_at(), room_at, leave_by, better_at];
+        all.into_iter().flatten().min()
     }
 }

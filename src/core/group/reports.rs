@@ -110,18 +110,18 @@ impl Group {
         let Some(proxy) = &mut self.proxy else { return };
         let Some(told) = proxy.report(now, event) else { return };
         let what = why::proxy_name(&proxy.config);
+        let off = proxy.is_hands_off();
+        let again = |restarting| if off { why::HANDS_OFF } else { why::again(restarting) };
         let (severity, kind, text) = match told {
             Told::Running => (Severity::Info, "proxy-running", format!("{what} runs")),
             Told::Stopped => (Severity::Info, "proxy-stopped", format!("{what} stopped")),
-            Told::Died { how, restarting } => (
-                Severity::Warn,
-                "proxy-died",
-                format!("{what} died ({how}){}", why::again(restarting)),
-            ),
+            Told::Died { how, restarting } => {
+                (Severity::Warn, "proxy-died", format!("{what} died ({how}){}", again(restarting)))
+            }
             Told::NotStarted { why, restarting } => (
                 Severity::Warn,
                 "proxy-failed",
-                format!("{what} did not start: {why}{}", why::again(restarting)),
+                format!("{what} did not start: {why}{}", again(restarting)),
             ),
             Told::Stuck(why) => {
                 (Severity::Error, "proxy-stuck", format!("{what} cannot be stopped: {why}"))

@@ -1,6 +1,7 @@
 //! What a group is made from, and how it takes other settings while it runs.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::config;
 use crate::types::{Family, IfIndex, Instant, Priority, Version};
@@ -19,7 +20,11 @@ const MTU: u32 = 1500;
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) config: config::Group,
+    /// Its checks.
+    pub(crate) checks: Vec<config::Check>,
     pub(crate) priority: Priority,
+    /// The configured priorities of the other nodes, by the source of their adverts.
+    pub(crate) rivals: Vec<(IpAddr, Priority)>,
     pub(crate) password: Option<[u8; 8]>,
     /// The other nodes and routers.
     pub(crate) destinations: Vec<IpAddr>,
@@ -37,6 +42,7 @@ impl Group {
         out: &mut Out<'_>,
     ) -> Vec<String> {
         let changes = why::changes(self, &settings);
+        self.rivals.clone_from(&settings.rivals);
         if changes.is_empty() {
             return changes;
         }
@@ -56,7 +62,9 @@ impl Group {
             self.shut_for_lease(out);
             return changes;
         }
-        let Settings { config, priority, password: _, destinations, rank: _ } = settings;
+        let Settings { config, checks, priority, destinations, .. } = settings;
+        self.health.configure(now, &checks);
+        self.recovery_delay = recovery_delay(&config, &checks);
         self.config = config;
         self.priority = priority;
         self.destinations = destinations;
@@ -92,6 +100,14 @@ impl Group {
             out.push(Action::Proxy(self.id, ProxyOrder::Watch));
         }
     }
+}
+
+/// How long a host must be better before that counts: by default twice what its slowest check takes
+/// to notice, as the same cause may end a little later elsewhere.
+pub(super) fn recovery_delay(config: &config::Group, checks: &[config::Check]) -> Duration {
+    let counts = checks.iter().filter(|c| c.effect != config::Effect::Warn);
+    let notice = counts.map(|c| (c.interval + c.timeout) * c.rise).max().unwrap_or_default();
+    config.recovery_delay.unwrap_or(2 * notice)
 }
 
 /// The virtual router of one family.

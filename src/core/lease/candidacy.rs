@@ -27,6 +27,7 @@ impl Lease {
             let entry = Entry { group, news: News::Request { gate, round, epoch } };
             out.push(Action::Tell { to, entry });
         }
+        self.report_again(now, group, out);
         let own = Ask { from: self.me, gate, round, epoch };
         let answer = match self.silence(now, group) {
             Some(why) => Err(why),
@@ -105,7 +106,11 @@ impl Lease {
             return;
         }
         let majority = self.needed(group).saturating_sub(self.proxies(group).count());
-        let voters = self.electors.len() - self.proxies(group).count();
+        // Whoever is silent is not waited for: of two candidates that share the others' votes each
+        // would hold on to its own until its patience ends, by turns, and neither ever win.
+        let proxies = self.proxies(group);
+        let silent = self.silent(now).filter(|v| !proxies.has(*v)).count();
+        let voters = self.electors.len() - proxies.count() - silent;
         let soon = self.terms.renew;
         let Some(seat) = self.seats.get_mut(&group) else { return };
         if round != seat.holder.last_round() || !seat.holder.is_asking() {
@@ -159,10 +164,10 @@ impl Lease {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::time::Duration;
 
-    use super::super::{Setup, Stand, Vote};
+    use super::super::{Setup, Stand, Vote, Worth};
     use super::*;
     use crate::config;
     use crate::types::{Digest, GateId, Incarnation, Priority};
@@ -183,10 +188,11 @@ mod tests {
             fences: BTreeSet::new(),
             run: Incarnation(1),
             remembers: true,
+            priorities: BTreeMap::new(),
         };
         let mut lease = Lease::new(now, &setup);
         lease.add(0, Some(Vote::default()), None);
-        let stand = Stand { able: true, priority: Priority::DEFAULT, ..Stand::NONE };
+        let stand = Stand { able: true, worth: Worth::new(Priority::DEFAULT, 0), ..Stand::NONE };
         lease.decide(now, 0, stand, out);
         assert!(lease.holds(now, 0).is_some());
         (lease, stand)

@@ -119,7 +119,13 @@ impl Lease {
             News::Move { to } => {
                 self.order(now, group, *to);
             }
-            News::Grant { .. } | News::Deny { .. } | News::Report(_) | News::Part { .. } => {}
+            // What operators have decided is not the lease's business.
+            News::Grant { .. }
+            | News::Deny { .. }
+            | News::Report(_)
+            | News::Part { .. }
+            | News::Word(_)
+            | News::Words { .. } => {}
         }
     }
 

@@ -37,6 +37,7 @@ mod seat;
 mod setup;
 mod voter;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -45,6 +46,7 @@ use crate::types::{Digest, GateId, Incarnation, Instant, Priority, VoterIx, Vote
 use crate::wire::peer::{Denial, Entry, Head, News};
 
 use super::event::Action;
+use super::worth::Worth;
 use doubts::Proofs;
 
 pub use agreement::Transition;
@@ -94,6 +96,8 @@ pub struct Lease {
     vouched: bool,
     /// What the file says, by part: for whoever has another.
     marks: Aside<Vec<(u32, u64)>>,
+    /// The priorities that the file gives the nodes, by group.
+    priorities: Aside<BTreeMap<u16, Vec<Priority>>>,
     /// How often the configuration changed in this run: what is doubted for that has a name of its
     /// own, or an earlier proof would count for it.
     switched: u64,
@@ -127,6 +131,7 @@ impl Lease {
             proofs: Proofs::default(),
             vouched: setup.remembers,
             marks: Aside::default(),
+            priorities: Aside(setup.priorities.clone()),
             switched: 0,
         }
     }
@@ -281,20 +286,36 @@ impl Lease {
         self.seats.get(&group)?.holder.holds(now)
     }
 
-    /// Who says that it serves the group, and at what priority; not this node.
-    pub fn holder(&self, now: Instant, group: u16) -> Option<(VoterIx, Priority)> {
+    /// Who says that it serves the group, and how good it is; not this node.
+    pub fn holder(&self, now: Instant, group: u16) -> Option<(VoterIx, Worth)> {
         self.others().find_map(|voter| {
             let report = self.electors[voter.index()].on(now, group, self.alive())?;
-            (report.holds > Duration::ZERO).then_some((voter, report.priority?))
+            let holds = report.holds > Duration::ZERO;
+            holds.then_some((voter, self.worth(group, voter, report.priority?)))
         })
+    }
+
+    /// The other nodes that could hold the group, and how good they are.
+    pub(super) fn candidates(
+        &self,
+        now: Instant,
+        group: u16,
+    ) -> impl Iterator<Item = (VoterIx, Worth, bool)> {
+        self.others().filter_map(move |voter| {
+            let report = self.electors[voter.index()].on(now, group, self.alive())?;
+            Some((voter, self.worth(group, voter, report.priority?), report.wants))
+        })
+    }
+
+    /// How good a node is that reports `effective`.
+    fn worth(&self, group: u16, voter: VoterIx, effective: Priority) -> Worth {
+        let configured = self.priorities.0.get(&group).and_then(|all| all.get(voter.index()));
+        Worth::heard(configured.copied().unwrap_or(effective), effective)
     }
 
     /// The best other node that could hold the group.
     pub fn best(&self, now: Instant, group: u16) -> Option<VoterIx> {
-        let stands = self.others().filter_map(|voter| {
-            let report = self.electors[voter.index()].on(now, group, self.alive())?;
-            Some((report.priority?, std::cmp::Reverse(voter)))
-        });
+        let stands = self.candidates(now, group).map(|(voter, worth, _)| (worth, Reverse(voter)));
         stands.max().map(|(_, voter)| voter.0)
     }
 
@@ -506,7 +527,8 @@ impl Lease {
     /// whose vote the holder has not got would use up the numbers of tenures, and take votes away
     /// from renewals.
     fn turn(&self, now: Instant, group: u16, seat: &Seat) -> Instant {
-        let rank = seat.rank(now, group, self.me, &self.electors, self.alive());
+        let others = self.candidates(now, group).map(|(voter, worth, _)| (voter, worth));
+        let rank = seat.rank(self.me, others);
         let turn = seat.ask_at(now, self.me, rank);
         let held = self.electors.iter().filter_map(|e| e.holds_until(group)).max();
         held.filter(|_| !seat.succeeds(now)).map_or(turn, |held| held.max(turn))
@@ -514,13 +536,14 @@ impl Lease {
 
     /// The best node that wants the group from this one.
     fn better(&self, now: Instant, group: u16) -> Option<(VoterIx, Yielding)> {
-        let own = self.seats.get(&group)?.stand.priority;
-        let wanting = self.others().filter_map(|voter| {
-            let report = self.electors[voter.index()].on(now, group, self.alive())?;
-            let priority = report.priority.filter(|p| report.wants && *p > own)?;
-            Some((priority, std::cmp::Reverse(voter)))
+        let stand = self.seats.get(&group)?.stand;
+        // What one wants may be about the holder before: it counts if this one has to give way, too.
+        let wanting = self.candidates(now, group).filter(|(_, worth, wants)| {
+            let preferred = stand.preempts_after.is_some() && worth.is_preferred(stand.worth);
+            *wants && (preferred || worth.is_healthier(stand.worth, stand.stickiness))
         });
-        wanting.max().map(|(priority, voter)| (voter.0, Yielding::Better(priority)))
+        let best = wanting.map(|(voter, worth, _)| (worth, Reverse(voter))).max();
+        best.map(|(worth, voter)| (voter.0, Yielding::Better(worth)))
     }
 }
 

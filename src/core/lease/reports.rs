@@ -1,10 +1,11 @@
 //! What voters tell each other of themselves: for order and speed, and for people. Nothing safe
 //! rests on it.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use crate::types::{Instant, VoterIx};
+use crate::types::{Instant, Priority, VoterIx};
 use crate::wire::peer::{Entry, News, Report};
 
 use super::super::event::Action;
@@ -46,7 +47,11 @@ impl Lease {
     /// vote opened the gate shows afterwards.
     pub(super) fn is_news(&self, now: Instant, group: u16, from: VoterIx, news: &News) -> bool {
         match news {
-            News::Request { .. } | News::Grant { .. } | News::Part { .. } => false,
+            News::Request { .. }
+            | News::Grant { .. }
+            | News::Part { .. }
+            | News::Word(_)
+            | News::Words { .. } => false,
             News::Report(report) => {
                 let known = self.electors.get(from.index());
                 let known = known.and_then(|e| e.on(now, group, self.alive()));
@@ -59,11 +64,12 @@ impl Lease {
     }
 
     pub(super) fn report(&mut self, now: Instant, group: u16) -> Option<Report> {
-        let holder = self.holder(now, group).map(|(_, priority)| priority);
+        let holder = self.holder(now, group).map(|(_, worth)| worth);
         let seat = self.seats.get_mut(&group)?;
         let wants = seat.wants(now, holder);
         Some(Report {
-            priority: Some(seat.stand.priority).filter(|_| seat.stand.able || seat.stand.keeps),
+            priority: Some(seat.stand.worth.effective())
+                .filter(|_| seat.stand.able || seat.stand.keeps),
             wants,
             holds: seat.holder.holds(now).map_or(Duration::ZERO, |until| until.since(now)),
             epoch: seat.voter.epoch().0,
@@ -82,7 +88,17 @@ impl Lease {
         if seat.reported.as_ref().map(gist) == Some(gist(&report)) {
             return;
         }
-        seat.reported = Some(report);
+        (seat.reported, seat.repeats) = (Some(report), true);
+        for to in self.others() {
+            out.push(Action::Tell { to, entry: Entry { group, news: News::Report(report) } });
+        }
+    }
+
+    /// What was told last goes along with the next request once more: it may have been lost, or
+    /// overtaken by another datagram and so taken for old.
+    pub(super) fn report_again(&mut self, now: Instant, group: u16, out: &mut Vec<Action>) {
+        let repeats = self.seats.get_mut(&group).is_some_and(|s| std::mem::take(&mut s.repeats));
+        let Some(report) = self.report(now, group).filter(|_| repeats) else { return };
         for to in self.others() {
             out.push(Action::Tell { to, entry: Entry { group, news: News::Report(report) } });
         }
@@ -102,6 +118,11 @@ impl Lease {
     pub fn set_marks(&mut self, mut marks: Vec<(u32, u64)>) {
         marks.truncate(PARTS);
         self.marks = Aside(marks);
+    }
+
+    /// The priorities that the file in force gives the nodes, by group.
+    pub fn set_priorities(&mut self, priorities: BTreeMap<u16, Vec<Priority>>) {
+        self.priorities = Aside(priorities);
     }
 
     /// Tells one that has another file what this one says, so that both can name what differs.

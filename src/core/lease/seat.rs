@@ -2,13 +2,14 @@
 //! ask for it. Only the order and the time of requests are decided here; whether one can be
 //! granted twice is decided by `voter` and `holder` alone.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use crate::config;
-use crate::types::{Instant, Priority, VoterIx, Voters};
+use crate::types::{Instant, VoterIx, Voters};
 use crate::wire::peer::{Denial, Report};
 
-use super::electorate::Elector;
+use super::super::worth::Worth;
 use super::holder::Holder;
 use super::voter::{RESERVED, Voter};
 
@@ -33,10 +34,14 @@ pub struct Stand {
     /// Whether the gate cannot be relied upon: what is held is neither renewed, as it should end,
     /// nor given back, as it may not have.
     pub frozen: bool,
-    /// Its priority in force.
-    pub priority: Priority,
-    /// How long a holder of lower priority is left alone; `None` for as long as it is fit.
+    /// How good it is.
+    pub worth: Worth,
+    /// How long a holder that the file prefers less is left alone; `None` for as long as it is fit.
     pub preempts_after: Option<Duration>,
+    /// By how much the health of a holder must be worse than this node's before it is moved.
+    pub stickiness: u8,
+    /// Whether this node has just seen that its health is better than the holder's.
+    pub proven: bool,
     /// How long nobody answered when it took the group over, as it saw it.
     pub gap: Option<Duration>,
     /// Whether it cannot give up what it must.
@@ -49,8 +54,10 @@ impl Stand {
         able: false,
         keeps: false,
         frozen: false,
-        priority: Priority::LEAST,
+        worth: Worth::NONE,
         preempts_after: None,
+        stickiness: 0,
+        proven: false,
         gap: None,
         stuck: false,
     };
@@ -75,8 +82,8 @@ pub enum Verdict {
 /// Why a holder gives way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Yielding {
-    /// It has a higher priority.
-    Better(Priority),
+    /// It is better.
+    Better(Worth),
     /// An operator said so.
     Ordered,
 }
@@ -103,6 +110,8 @@ pub struct Seat {
     /// When an ordered move begins: its successor looks at the old holder before that.
     pub(super) move_at: Option<(Instant, VoterIx)>,
     pub(super) reported: Option<Report>,
+    /// That goes along with the next request once more.
+    pub(super) repeats: bool,
     /// No votes before: this voter may have given one that it knows nothing of.
     pub(super) quiet_until: Instant,
     /// Since when this node could hold.
@@ -135,6 +144,7 @@ impl Seat {
             successor: None,
             move_at: None,
             reported: None,
+            repeats: false,
             quiet_until: Instant::BOOT,
             able_since: None,
             better_since: None,
@@ -297,41 +307,31 @@ impl Seat {
         }
     }
 
-    /// How many live candidates come before this node.
-    pub(super) fn rank(
-        &self,
-        now: Instant,
-        group: u16,
-        me: VoterIx,
-        electors: &[Elector],
-        limit: Duration,
-    ) -> u32 {
-        let before = |(voter, elector): &(VoterIx, &Elector)| {
+    /// How many live candidates come before this node; `others` are they, and how good they are.
+    pub(super) fn rank(&self, me: VoterIx, others: impl Iterator<Item = (VoterIx, Worth)>) -> u32 {
+        let own = (self.stand.worth, Reverse(me));
+        let before = |(voter, worth): &(VoterIx, Worth)| {
             // Who let its lease run out is not waited for.
-            *voter != me
-                && self.voter.last().is_none_or(|g| g.to != *voter)
-                && elector.on(now, group, limit).is_some_and(|report| {
-                    report.priority.is_some_and(|p| {
-                        p > self.stand.priority || (p == self.stand.priority && *voter < me)
-                    })
-                })
+            self.voter.last().is_none_or(|g| g.to != *voter) && (*worth, Reverse(*voter)) > own
         };
-        let count = (0..).map(VoterIx).zip(electors).filter(before).count();
-        u32::try_from(count).unwrap_or(u32::MAX)
+        u32::try_from(others.filter(before).count()).unwrap_or(u32::MAX)
     }
 
-    /// Whether this node would take the group from the holder it knows of.
-    pub(super) fn wants(&mut self, now: Instant, holder: Option<Priority>) -> bool {
-        let own = self.stand.priority;
-        let better = self.stand.able && !self.stand.keeps;
-        let Some(theirs) = holder.filter(|p| better && own > *p) else {
+    /// Whether this node would take the group from the holder it knows of. No preemption mode keeps
+    /// the group where health is worse.
+    pub(super) fn wants(&mut self, now: Instant, holder: Option<Worth>) -> bool {
+        let Stand { worth: own, stickiness, .. } = self.stand;
+        let could = self.stand.able && !self.stand.keeps;
+        let holder = holder.filter(|_| could);
+        if !holder.is_some_and(|theirs| own.is_preferred(theirs)) {
             self.better_since = None;
-            return false;
-        };
-        let since = *self.better_since.get_or_insert(now);
-        // The least priority means unfit: no preemption mode keeps the group there.
-        theirs == Priority::LEAST
-            || self.stand.preempts_after.is_some_and(|delay| now >= since + delay)
+        }
+        let Some(theirs) = holder else { return false };
+        if own.is_healthier(theirs, stickiness) {
+            return self.stand.proven;
+        }
+        let since = own.is_preferred(theirs).then(|| *self.better_since.get_or_insert(now));
+        since.zip(self.stand.preempts_after).is_some_and(|(since, delay)| now >= since + delay)
     }
 
     /// When [`Seat::wants`] turns true by itself.

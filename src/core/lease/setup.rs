@@ -1,10 +1,10 @@
 //! What a lease is made from.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::config;
-use crate::types::{Digest, GateId, Incarnation, VoterIx, Voters};
+use crate::types::{Digest, GateId, Incarnation, Priority, VoterIx, Voters};
 
 use super::Grant;
 
@@ -37,6 +37,8 @@ pub struct Setup {
     pub run: Incarnation,
     /// Whether what outlives this process has the votes of an earlier one.
     pub remembers: bool,
+    /// The priorities that the file gives the nodes, by group.
+    pub priorities: BTreeMap<u16, Vec<Priority>>,
 }
 
 impl Setup {
@@ -60,6 +62,7 @@ impl Setup {
             fences: fenced.map(|(node, _)| node).collect(),
             run,
             remembers: false,
+            priorities: (0..).zip(config.groups.iter().map(|g| g.priorities.clone())).collect(),
         }
     }
 }

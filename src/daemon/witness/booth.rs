@@ -131,10 +131,12 @@ impl Booth {
     pub(super) fn hear(&mut self, now: Instant, path: usize, buffers: &mut Buffers) -> Instant {
         let Some(mut voters) = self.voters.take() else { return now };
         let mut last = now;
-        voters.receive(path, (buffers, BUDGET), &mut |now, event| {
+        let mut step = |now, event: Event<'_>| {
             last = now;
             self.step(now, &event);
-        });
+        };
+        // Nobody tells a witness of connections.
+        voters.receive(path, (buffers, BUDGET), &mut step, &mut |_| {});
         self.voters = Some(voters);
         self.execute(last);
         last
@@ -207,11 +209,13 @@ impl Booth {
                 | Action::Kernel(_)
                 | Action::Proxy(..)
                 | Action::Guard(_)
+                | Action::Decided(_)
                 | Action::Fence { .. }
                 | Action::Gate { .. }
                 | Action::Note(_)
                 | Action::Reloaded(_)
                 | Action::Reset { .. }
+                | Action::Hasten(_)
                 | Action::Exit { .. } => {}
             }
         }
@@ -331,10 +335,12 @@ impl Booth {
                 .collect(),
             voting: Some(council.voting(now)),
             fencing: Vec::new(),
+            decisions: Vec::new(),
             gate: None,
             watchdog: None,
             dropped: dropped.map(|(why, n)| (format!("voters-{why}"), n)).collect(),
             hooks: Vec::new(),
+            connections: Vec::new(),
             further: Vec::new(),
         }
     }
@@ -365,6 +371,8 @@ impl Booth {
             proxy: None,
             safety: group.safety.name().to_owned(),
             lease,
+            checks: Vec::new(),
+            recovering: None,
             conditions: Vec::new(),
         }
     }

@@ -10,13 +10,15 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::api::server::Server;
 use crate::api::{
-    Backend, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport, Unavailable,
+    Asked, Backend, Connections, FenceOrder, HookReport, MoveReport, ReloadError, ReloadReport,
+    Unavailable, WillReport,
 };
 use crate::core::status::Status;
 use crate::io::events::{self, EventLog};
 use crate::io::notify;
 use crate::io::record::Record;
 use crate::io::wake;
+use crate::types::Instant;
 
 use super::super::asking::{self, ANSWER};
 use super::super::clocks::{self, Told};
@@ -214,8 +216,21 @@ impl Backend for Shared {
         Err(ReloadError::Refused(why))
     }
 
+    async fn connections(
+        &self,
+        group: String,
+        _before: Option<Instant>,
+    ) -> Result<Connections, ReloadError> {
+        let why = format!("a witness knows of no connections: ask a node about {group}");
+        Err(ReloadError::Refused(why))
+    }
+
     async fn fence(&self, _: String, _: FenceOrder) -> Result<(), ReloadError> {
         Err(ReloadError::Refused("a witness fences nobody: order it on a node".to_owned()))
+    }
+
+    async fn decide(&self, _: Asked) -> Result<WillReport, ReloadError> {
+        Err(ReloadError::Refused("a witness holds nothing: say it on a node".to_owned()))
     }
 
     fn fence_history(&self) -> Vec<events::Record> {

@@ -28,6 +28,17 @@ pub enum Opened {
         /// What it says.
         message: Message,
     },
+    /// What a node tells of the connections to what it holds, as [`connections`] has it.
+    ///
+    /// [`connections`]: super::connections
+    Connections {
+        /// Who.
+        from: VoterIx,
+        /// Which run of it.
+        run: Incarnation,
+        /// A sheet, not looked at yet: that is for whoever has the time.
+        sheet: Vec<u8>,
+    },
     /// Something between the channels.
     Control,
     /// A voter is there, or is there again: it proved to live now.
@@ -144,13 +155,22 @@ impl Channel {
         entries: &[Entry],
         out: &mut Vec<u8>,
     ) -> Option<usize> {
-        self.seal_with(to, out, |out| codec::encode(head, entries, ROOM, out))
+        self.seal_with(Kind::Data, to, out, |out| codec::encode(head, entries, ROOM, out))
+    }
+
+    /// Makes `out` a datagram for `to` that tells of connections. `None` while there is no session,
+    /// and for more than a datagram has room for.
+    pub fn seal_connections(&mut self, to: VoterIx, sheet: &[u8], out: &mut Vec<u8>) -> Option<()> {
+        self.seal_with(Kind::Connections, to, out, |out| {
+            out.extend(sheet);
+            (sheet.len() <= ROOM).then_some(())
+        })
     }
 
     /// Like [`seal`](Self::seal), of whatever a peer could say: how to find out whether readers
     /// survive it. `None` also for more than a datagram has room for.
     pub fn seal_any(&mut self, to: VoterIx, body: &[u8], out: &mut Vec<u8>) -> Option<()> {
-        self.seal_with(to, out, |out| {
+        self.seal_with(Kind::Data, to, out, |out| {
             out.extend(body);
             (body.len() <= ROOM).then_some(())
         })
@@ -158,12 +178,13 @@ impl Channel {
 
     fn seal_with<T>(
         &mut self,
+        kind: Kind,
         to: VoterIx,
         out: &mut Vec<u8>,
         write: impl FnOnce(&mut Vec<u8>) -> Option<T>,
     ) -> Option<T> {
         let session = self.links.get_mut(to.index())?.outgoing()?;
-        session.seal(Kind::Data, &self.me.cluster, out, write)
+        session.seal(kind, &self.me.cluster, out, write)
     }
 
     /// What a datagram says that came over `path` of ours; pushes to `out` what is to be sent

@@ -20,6 +20,8 @@
 //! 6 move      voter 1
 //! 7 fenced    voter 1, mark 16
 //! 8 part      name 4, value 8
+//! 9 word      see `will`
+//! 11 words    mark 8
 //! ```
 //!
 //! Times are microseconds in 4 bytes, at most [`MAX_TIME`]. They are rounded up: what is left of
@@ -27,7 +29,7 @@
 
 use std::time::Duration;
 
-use super::{Denial, Doubt, Entry, Head, Message, News, Report};
+use super::{Denial, Doubt, Entry, Head, Message, News, Report, will};
 use crate::types::{Digest, GateId, Instant, Priority, VoterIx, Voters};
 
 /// The longest time there is on the wire, a little over 71 minutes; a longer one becomes this.
@@ -36,7 +38,7 @@ pub const MAX_TIME: Duration = Duration::from_micros(u32::MAX as u64);
 /// Bytes of a head, the number of entries with it.
 pub const HEAD: usize = 67;
 /// Bytes of the longest entry.
-pub const LONGEST_ENTRY: usize = 46;
+pub const LONGEST_ENTRY: usize = 3 + will::LONGEST;
 
 /// Where there could be a voter.
 const NOBODY: u8 = 0xff;
@@ -49,6 +51,8 @@ const REPORT: u8 = 5;
 const MOVE: u8 = 6;
 const FENCED: u8 = 7;
 const PART: u8 = 8;
+const WORD: u8 = 9;
+const WORDS: u8 = 11;
 
 const HELD: u8 = 1;
 const QUIET: u8 = 2;
@@ -91,6 +95,12 @@ pub enum Malformed {
     /// A flag without a meaning.
     #[error("flags {0:#04x}")]
     Flags(u8),
+    /// No such topic of a decision.
+    #[error("there is no decision about topic {0}")]
+    Topic(u8),
+    /// Too long, or not UTF-8.
+    #[error("a text that is none")]
+    Text,
     /// A value where there is none to be.
     #[error("a value that its flags deny")]
     Denied,
@@ -163,6 +173,14 @@ fn put_entry(entry: &Entry, out: &mut Vec<u8>) {
             out.push(PART);
             out.extend(name.to_be_bytes());
             out.extend(value.to_be_bytes());
+        }
+        News::Word(word) => {
+            out.push(WORD);
+            will::put(&word, out);
+        }
+        News::Words { mark } => {
+            out.push(WORDS);
+            out.extend(mark.to_be_bytes());
         }
     }
 }
@@ -248,7 +266,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
 }
 
 /// What is left to be read.
-struct Input<'a>(&'a [u8]);
+pub(super) struct Input<'a>(&'a [u8]);
 
 impl Input<'_> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
@@ -257,7 +275,7 @@ impl Input<'_> {
         Ok(*taken)
     }
 
-    fn u8(&mut self) -> Result<u8, Malformed> {
+    pub(super) fn u8(&mut self) -> Result<u8, Malformed> {
         self.take().map(|[byte]| byte)
     }
 
@@ -269,7 +287,7 @@ impl Input<'_> {
         self.take().map(u32::from_be_bytes)
     }
 
-    fn u64(&mut self) -> Result<u64, Malformed> {
+    pub(super) fn u64(&mut self) -> Result<u64, Malformed> {
         self.take().map(u64::from_be_bytes)
     }
 
@@ -282,12 +300,12 @@ impl Input<'_> {
     }
 
     /// A byte of which only the bits in `known` may be set.
-    fn flags(&mut self, known: u8) -> Result<u8, Malformed> {
+    pub(super) fn flags(&mut self, known: u8) -> Result<u8, Malformed> {
         let flags = self.u8()?;
         if flags & !known == 0 { Ok(flags) } else { Err(Malformed::Flags(flags)) }
     }
 
-    fn voter(&mut self) -> Result<VoterIx, Malformed> {
+    pub(super) fn voter(&mut self) -> Result<VoterIx, Malformed> {
         let voter = VoterIx(self.u8()?);
         if voter.index() < VoterIx::MOST { Ok(voter) } else { Err(Malformed::Voter(voter.0)) }
     }
@@ -343,6 +361,8 @@ impl Input<'_> {
             MOVE => News::Move { to: self.voter()? },
             FENCED => News::Fenced { node: self.voter()?, mark: GateId(self.u128()?) },
             PART => News::Part { name: self.u32()?, value: self.u64()? },
+            WORD => News::Word(will::take(self)?),
+            WORDS => News::Words { mark: self.u64()? },
             _ => return Err(Malformed::Kind(kind)),
         };
         Ok(Entry { group, news })
@@ -403,6 +423,8 @@ impl Input<'_> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::will::tests::word;
+    use super::super::will::{LONGEST_NAME, LONGEST_REASON, Text, Topic, Word};
     use super::*;
 
     const ROOM: usize = 1_154;
@@ -471,6 +493,8 @@ mod tests {
             (voter(), any::<u128>())
                 .prop_map(|(node, mark)| News::Fenced { node, mark: GateId(mark) }),
             any::<(u32, u64)>().prop_map(|(name, value)| News::Part { name, value }),
+            word().prop_map(News::Word),
+            any::<u64>().prop_map(|mark| News::Words { mark }),
         ];
         (any::<u16>(), news).prop_map(|(group, news)| Entry { group, news })
     }
@@ -571,6 +595,21 @@ mod tests {
         bytes
     }
 
+    fn a_word() -> Word {
+        Word {
+            topic: Topic::Standby,
+            node: 1,
+            group: 0,
+            on: true,
+            version: 7,
+            origin: VoterIx(2),
+            at: 1_700_000_000_000,
+            left: None,
+            by: Text::new(&"r".repeat(LONGEST_NAME)),
+            why: Text::new(&"w".repeat(LONGEST_REASON)),
+        }
+    }
+
     #[test]
     fn what_cannot_be_is_refused() {
         let none = Report {
@@ -586,12 +625,13 @@ mod tests {
         };
         let report = News::Report(none);
         let denial = News::Deny { gate: GateId(1), round: 2, why: Denial::Clock };
+        let word = News::Word(a_word());
         let rows = [
             (report, 32, 8, Malformed::Flags(8)),
             (report, 60, 1, Malformed::Denied),
             (report, 64, 1, Malformed::Denied),
             (report, HEAD + 2, 0, Malformed::Kind(0)),
-            (report, HEAD + 2, 9, Malformed::Kind(9)),
+            (report, HEAD + 2, 10, Malformed::Kind(10)),
             (report, HEAD + 3, 64, Malformed::Flags(64)),
             (report, HEAD + 4, 100, Malformed::Denied),
             (report, HEAD + 17, 32, Malformed::Voter(32)),
@@ -600,6 +640,13 @@ mod tests {
             (denial, HEAD + 27, 0, Malformed::Denial(0)),
             (denial, HEAD + 27, 10, Malformed::Denial(10)),
             (News::Move { to: VoterIx(1) }, HEAD + 3, 255, Malformed::Voter(255)),
+            (word, HEAD + 3, 0, Malformed::Topic(0)),
+            (word, HEAD + 3, 5, Malformed::Topic(5)),
+            (word, HEAD + 4, 4, Malformed::Flags(4)),
+            (word, HEAD + 5, 32, Malformed::Voter(32)),
+            (word, HEAD + 40, 1, Malformed::Denied),
+            (word, HEAD + 46, 65, Malformed::Text),
+            (word, HEAD + 48, 255, Malformed::Text),
         ];
         for (news, at, byte, expected) in rows {
             let mut bytes = message(news);
@@ -621,17 +668,7 @@ mod tests {
     fn the_longest_entry_is_as_long_as_is_said() {
         let (gate, round) = (GateId(1), 2);
         let denial = |why| News::Deny { gate, round, why };
-        let longest = News::Report(Report {
-            priority: None,
-            wants: false,
-            holds: Duration::ZERO,
-            epoch: 0,
-            vote: None,
-            gap: None,
-            doubt: Some(Doubt { of: Voters::NONE, mark: gate }),
-            stuck: false,
-            frozen: false,
-        });
+        let longest = News::Word(a_word());
         let epoch = denial(Denial::Epoch { highest: 1 });
         let request = News::Request { gate, round, epoch: 3 };
         let held = denial(Denial::Held { by: VoterIx(1), left: MAX_TIME });

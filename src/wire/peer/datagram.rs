@@ -31,6 +31,8 @@ pub(super) enum Kind {
     Ready = 3,
     /// Part of a session: a message.
     Data = 4,
+    /// Part of a session: connections to what its sender holds.
+    Connections = 5,
 }
 
 /// What stands before the body.
@@ -64,6 +66,7 @@ impl Header {
             2 => Some(Kind::Answer),
             3 => Some(Kind::Ready),
             4 => Some(Kind::Data),
+            5 => Some(Kind::Connections),
             _ => None,
         };
         let (key, rest) = rest.split_first_chunk()?;
@@ -183,12 +186,19 @@ mod tests {
     proptest! {
         #[test]
         fn a_header_is_read_as_it_was_written(
-            kind in 0..5_usize,
+            kind in 0..6_usize,
             cluster in any::<[u8; 8]>(),
             (key, session, counter) in any::<(u32, u32, u64)>(),
             (from, to) in any::<(u8, u8)>(),
         ) {
-            let kinds = [None, Some(Kind::Hello), Some(Kind::Answer), Some(Kind::Ready), Some(Kind::Data)];
+            let kinds = [
+                None,
+                Some(Kind::Hello),
+                Some(Kind::Answer),
+                Some(Kind::Ready),
+                Some(Kind::Data),
+                Some(Kind::Connections),
+            ];
             let (from, to) = (VoterIx(from), VoterIx(to));
             let header =
                 Header { kind: kinds[kind], key: KeyId(key), cluster, from, to, session, counter };

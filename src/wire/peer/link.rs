@@ -241,7 +241,7 @@ impl Link {
                     Some(echo) => self.answered(me, (now, path), header.key, (greeting, echo), out),
                 }
             }
-            kind @ (Kind::Ready | Kind::Data) => {
+            kind @ (Kind::Ready | Kind::Data | Kind::Connections) => {
                 let opened = self.told(now, path, kind, header, datagram);
                 let is_foreign = matches!(opened, Err(Dropped::NoSession | Dropped::UnknownKey));
                 if is_foreign && self.provoked.take(now, PROVOKED) {
@@ -271,10 +271,14 @@ impl Link {
             *last = Some(now);
         }
         session.note(header.counter)?;
+        let run = session.theirs.run;
         self.heard = now;
         self.confirm(now, at);
         if self.twin_until.is_some() {
             return Err(Dropped::Twin);
+        }
+        if kind == Kind::Connections {
+            return Ok(Opened::Connections { from: self.peer, run, sheet: body.to_vec() });
         }
         let is_ready = kind == Kind::Ready;
         match codec::decode(body) {

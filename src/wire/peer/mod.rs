@@ -5,14 +5,18 @@
 //!
 //! * [`codec`]: messages to bytes and back.
 //! * [`keys`]: the secret all voters share, and what is derived from it.
+//! * [`will`]: what operators have decided.
 //! * [`channel`]: datagrams that are authentic, fresh, and heard once.
+//! * [`connections`]: what clients are connected to a holder, in datagrams of their own.
 
 pub mod channel;
 pub mod codec;
+pub mod connections;
 mod datagram;
 pub mod keys;
 mod link;
 mod session;
+pub mod will;
 
 pub use channel::{Channel, Datagram, Opened};
 pub use datagram::MAX_DATAGRAM;
@@ -120,6 +124,14 @@ pub enum News {
         name: u32,
         /// A mark of what it says.
         value: u64,
+    },
+    /// What operators have decided about one thing; about no group.
+    Word(will::Word),
+    /// A mark of all that operators have decided: who knows something else tells it; about no
+    /// group.
+    Words {
+        /// The mark.
+        mark: u64,
     },
     /// Please hand the group over to this node, an operator says.
     Move {

@@ -106,6 +106,10 @@ pub(crate) enum Arrival {
         power: Power,
         mode: super::power::Mode,
     },
+    /// A run of the check is due, if it still is the next one.
+    CheckDue(u32),
+    /// One ends that began then.
+    CheckDone(Instant),
     Fence(FenceEvent),
     Leave,
     Stop,
@@ -354,6 +358,13 @@ pub(crate) struct Host {
     /// Its gates do not shut, and which it was told to shut meanwhile.
     pub(crate) deaf: bool,
     pub(crate) unheard: BTreeSet<String>,
+    /// Whose gates the step under way opened.
+    pub(crate) just_opened: BTreeSet<String>,
+    /// When its last daemon ended.
+    pub(crate) ended: Option<Real>,
+    /// It cannot reach what its check looks at.
+    pub(crate) ill: bool,
+    pub(crate) line: Option<super::checks::Line>,
     /// Since when it runs, and nothing is wrong with it.
     pub(crate) since: Real,
     /// Voters that this run has heard, and when last.
@@ -392,6 +403,10 @@ impl Host {
             tenure: BTreeMap::new(),
             deaf: false,
             unheard: BTreeSet::new(),
+            just_opened: BTreeSet::new(),
+            ended: None,
+            ill: false,
+            line: None,
             since: 0,
             met: BTreeMap::new(),
         }

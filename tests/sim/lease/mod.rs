@@ -8,6 +8,7 @@
 #![allow(clippy::struct_excessive_bools, reason = "hosts and clusters have that many switches")]
 #![allow(clippy::cast_precision_loss, reason = "only for people")]
 
+mod checks;
 mod faults;
 mod fences;
 mod host;

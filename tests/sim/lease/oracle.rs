@@ -175,14 +175,22 @@ impl World {
         }
     }
 
-    /// Something is said to another voter.
-    pub(crate) fn check_told(&mut self, host: usize, entry: &Entry) {
+    /// Something is said to another voter, together with all of `entries`.
+    pub(crate) fn check_told(&mut self, host: usize, entry: &Entry, entries: &[Entry]) {
         let this = &self.hosts[host];
         let Some(daemon) = &this.daemon else { return };
         let group = daemon.config().groups.get(usize::from(entry.group)).map(|g| g.name.clone());
         let Some(group) = group else { return };
         match entry.news {
-            News::Release { .. } if this.is_open(self.now, &group) && !this.deaf => {
+            News::Release { round, .. } if this.is_open(self.now, &group) && !this.deaf => {
+                // What opened in this very step is another round's, asked for after that.
+                let later = |e: &Entry| {
+                    e.group == entry.group
+                        && matches!(e.news, News::Request { round: other, .. } if other > round)
+                };
+                if this.just_opened.contains(&group) && entries.iter().any(later) {
+                    return;
+                }
                 let name = this.name.clone();
                 self.broke(format!(
                     "I6: {name} gives the votes for {group} back, its gate is open"
@@ -202,6 +210,8 @@ impl World {
             | News::Report(_)
             | News::Move { .. }
             | News::Part { .. }
+            | News::Word(_)
+            | News::Words { .. }
             | News::Fenced { .. } => {}
         }
     }

@@ -121,6 +121,8 @@ pub(crate) struct Shape {
     /// After how long a node fences whom it has not seen, in ms.
     pub(crate) startup: u64,
     pub(crate) limit: u32,
+    /// Whether hosts look at something that they need.
+    pub(crate) checks: bool,
 }
 
 impl Shape {
@@ -145,6 +147,7 @@ impl Shape {
             stays_off: false,
             startup: 1000,
             limit: 100,
+            checks: false,
         }
     }
 
@@ -261,6 +264,9 @@ impl Shape {
         }
         for node in &mut config.nodes {
             node.fence = super::power::devices(&self.levels);
+        }
+        if self.checks {
+            super::checks::add_to(&mut config);
         }
         if !self.levels.is_empty() {
             config.fencing = super::power::fencing(self);

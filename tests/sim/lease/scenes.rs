@@ -6,6 +6,7 @@ use vipd::config::Lease;
 use vipd::core::event::Event;
 use vipd::types::VoterIx;
 
+use super::checks;
 use super::faults::KINDS;
 use super::fences;
 use super::host::Arrival;
@@ -45,10 +46,14 @@ pub(crate) enum Scene {
     Tie,
     /// The same, and no device can be reached.
     DeadDevices,
+    /// All hosts fail the same check.
+    Common,
+    /// Only the holder does.
+    Alone,
 }
 
 /// Those that promise something; the others are controls.
-pub(crate) const SOUND: [Scene; 13] = [
+pub(crate) const SOUND: [Scene; 15] = [
     Scene::Night,
     Scene::Crash,
     Scene::Silence,
@@ -62,6 +67,8 @@ pub(crate) const SOUND: [Scene; 13] = [
     Scene::Cut,
     Scene::Tie,
     Scene::DeadDevices,
+    Scene::Common,
+    Scene::Alone,
 ];
 
 /// What became of a schedule.
@@ -78,6 +85,12 @@ pub(crate) fn play(scene: Scene, seed: u64, mutant: Mutant, traced: bool) -> Out
         Scene::Strict | Scene::Cut | Scene::Tie | Scene::DeadDevices => {
             fences::shape(scene, &mut random)
         }
+        Scene::Common | Scene::Alone => Shape {
+            nodes: random.pick(&[3, 3, 5]),
+            groups: random.pick(&[1, 1, 3]),
+            checks: true,
+            ..Shape::three()
+        },
         _ => Shape { adverts: random.chance(50), ..Shape::three() },
     };
     if scene == Scene::RollOut {
@@ -106,6 +119,8 @@ pub(crate) fn play(scene: Scene, seed: u64, mutant: Mutant, traced: bool) -> Out
         Scene::Cut => fences::cut(&mut world),
         Scene::Tie => fences::tie(&mut world),
         Scene::DeadDevices => fences::dead_devices(&mut world),
+        Scene::Common => checks::common(&mut world),
+        Scene::Alone => checks::alone(&mut world),
     }
     Outcome { world, kinds }
 }

@@ -27,6 +27,7 @@ impl World {
             self.tell_all(host, std::mem::take(&mut told));
         }
         let life = self.hosts[host].life;
+        self.hosts[host].just_opened.clear();
         for action in acts {
             self.act(host, action, late);
         }
@@ -43,7 +44,7 @@ impl World {
         let Some(head) = self.hosts[host].daemon.as_ref().and_then(|d| d.head(now)) else { return };
         for (to, entries) in told {
             for entry in &entries {
-                self.check_told(host, entry);
+                self.check_told(host, entry, &entries);
                 if !matches!(entry.news, News::Report(_)) {
                     self.note(host, || format!("to {}: {} {:?}", to.0, entry.group, entry.news));
                 }
@@ -102,7 +103,9 @@ impl World {
             Action::Fence { run, node, device, power } => {
                 self.agent(host, run, node, device, power);
             }
+            Action::Hasten(_) => self.hasten(host),
             Action::Reset { .. }
+            | Action::Decided(_)
             | Action::Reloaded(_)
             | Action::Probe { .. }
             | Action::Tell { .. }
@@ -129,6 +132,7 @@ impl World {
                 self.hosts[host].unheard.remove(&name);
                 self.hosts[host].gates.insert(name.clone(), until);
                 if !was {
+                    self.hosts[host].just_opened.insert(name.clone());
                     let local = self.hosts[host].local(self.now);
                     self.note(host, || {
                         format!("opens the gate of {name} for {:?}", until.since(local))

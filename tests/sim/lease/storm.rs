@@ -227,6 +227,16 @@ fn a_plain_lease_waits_for_no_device() {
     hold(Scene::DeadDevices, 100);
 }
 
+#[test]
+fn a_failure_that_all_share_moves_nothing() {
+    hold(Scene::Common, 300);
+}
+
+#[test]
+fn a_holder_that_cannot_serve_is_replaced_once() {
+    hold(Scene::Alone, 300);
+}
+
 /// What is broken on purpose outside the core is found, or nothing else would be either.
 #[test]
 fn the_oracle_sees_what_is_broken_on_purpose() {

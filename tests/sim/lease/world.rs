@@ -351,6 +351,8 @@ impl World {
             Arrival::Leave => self.step(host, Event::Leave),
             Arrival::Stop => self.step(host, Event::Stop),
             Arrival::Fence(event) => self.step(host, Event::Fence(event)),
+            Arrival::CheckDue(run) => self.check_due(host, run),
+            Arrival::CheckDone(began) => self.check_done(host, began),
             Arrival::Effect(_)
             | Arrival::Start
             | Arrival::PowerOn
@@ -512,6 +514,7 @@ impl World {
     pub(crate) fn kill(&mut self, host: usize) {
         let this = &mut self.hosts[host];
         this.life += 1;
+        this.ended = Some(self.now);
         this.met.clear();
         this.daemon = None;
         this.queue.clear();
@@ -527,6 +530,10 @@ impl World {
         let this = &self.hosts[host];
         if !this.powered || this.daemon.is_some() || this.paused_since.is_some() {
             return;
+        }
+        // No process is loaded in the instant in which another one ended.
+        if this.ended.is_some_and(|at| self.now < at + MS / 2) {
+            return self.later(host, MS, Arrival::Start);
         }
         let config = Arc::clone(&self.files[this.file].config);
         let Some(member) = this.member(&config) else { return };
@@ -574,6 +581,9 @@ impl World {
         }
         let soon = self.random.draw(2 * MS);
         self.later(host, soon, Arrival::Greet);
+        if matches!(member, Member::Node(_)) {
+            self.begin_checks(host);
+        }
         self.plan_wake(host);
     }
 
@@ -597,15 +607,18 @@ impl World {
         Inheritance {
             orphans: this.addresses.iter().copied().filter(|ip| !named(*ip)).collect(),
             gate: Some(this.gate),
+            // A gate that was told to shut and does not is nobody's to go on with.
             open: this
                 .gates
                 .iter()
-                .filter(|(_, t)| now < **t)
+                .filter(|(group, t)| now < **t && !this.unheard.contains(*group))
                 .map(|(g, t)| (g.clone(), *t))
                 .collect(),
             votes: kept.votes.clone(),
             quiet: kept.longest,
             confirmed: kept.confirmed,
+            fenced: Vec::new(),
+            will: Vec::new(),
             run,
         }
     }

@@ -1,0 +1,327 @@
+//! Checks: from single runs to verdicts, and from verdicts to how much a host falls short.
+
+use std::time::Duration;
+
+use crate::config::{self, Effect};
+use crate::types::Instant;
+
+use super::Node;
+use super::event::Action;
+use super::status::Severity;
+use super::worth::Worth;
+
+/// How often the pause before a recovered host counts again doubles, at most.
+const MAX_DOUBLINGS: u32 = 5;
+/// How many of those pauses without a relapse make a host as good as new.
+const FORGIVEN: u32 = 8;
+
+/// Rise and fall: how many runs in a row change a verdict. The first run alone makes the first one,
+/// so that a host that starts need not wait for more.
+#[derive(Clone, Debug)]
+pub struct Debounce {
+    rise: u32,
+    fall: u32,
+    verdict: Option<bool>,
+    /// Runs in a row that said otherwise.
+    against: u32,
+}
+
+impl Debounce {
+    /// Nothing is known yet.
+    pub fn new(rise: u32, fall: u32) -> Self {
+        Self { rise, fall, verdict: None, against: 0 }
+    }
+
+    /// The verdict; `None` before the first run.
+    pub fn verdict(&self) -> Option<bool> {
+        self.verdict
+    }
+
+    /// Counts a run; says whether the verdict changed.
+    pub fn run(&mut self, passed: bool) -> bool {
+        let Some(verdict) = self.verdict else {
+            self.verdict = Some(passed);
+            return true;
+        };
+        self.against = if passed == verdict { 0 } else { self.against + 1 };
+        let needed = if verdict { self.fall } else { self.rise };
+        let changed = self.against >= needed.max(1);
+        if changed {
+            (self.verdict, self.against) = (Some(passed), 0);
+        }
+        changed
+    }
+}
+
+/// One run of a check, or what is known of it since.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Checked {
+    /// Which check.
+    pub name: Box<str>,
+    /// When the run began.
+    pub began: Instant,
+    /// Whether it passed.
+    pub passed: bool,
+    /// The verdict by now.
+    pub verdict: bool,
+    /// What was found, in words.
+    pub found: Box<str>,
+}
+
+/// One check as a group knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) name: Box<str>,
+    pub(crate) effect: Effect,
+    pub(crate) verdict: Option<bool>,
+    pub(crate) since: Instant,
+    pub(crate) found: Box<str>,
+    /// What it is made from: one that is otherwise now is unknown again.
+    made: config::Check,
+}
+
+/// The checks of one group on this host.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Health {
+    checks: Vec<Known>,
+    challenge: Option<Challenge>,
+}
+
+/// Somebody whose health is worse holds the group. What this host knows of its own may be as old as
+/// an interval, and whatever failed there may fail here as well: it looks again before it takes
+/// anything.
+#[derive(Clone, Debug)]
+struct Challenge {
+    since: Instant,
+    /// The checks that have not passed since.
+    waits: Vec<Box<str>>,
+}
+
+impl Health {
+    pub(crate) fn new(now: Instant, checks: &[config::Check]) -> Self {
+        let mut health = Self::default();
+        health.configure(now, checks);
+        health
+    }
+
+    /// Other checks from now on; what is known of those that stay is kept.
+    pub(crate) fn configure(&mut self, now: Instant, checks: &[config::Check]) {
+        let mut was = std::mem::take(&mut self.checks);
+        let known = |check: &config::Check| {
+            let old = was.iter().position(|k| k.made == *check);
+            old.map(|ix| was.swap_remove(ix)).unwrap_or_else(|| Known {
+                name: check.name.as_str().into(),
+                effect: check.effect,
+                verdict: None,
+                since: now,
+                found: Box::default(),
+                made: check.clone(),
+            })
+        };
+        self.checks = checks.iter().map(known).collect();
+        self.challenge = None;
+    }
+
+    pub(crate) fn checks(&self) -> &[Known] {
+        &self.checks
+    }
+
+    /// The checks that have not run yet.
+    pub(crate) fn unknown(&self) -> impl Iterator<Item = &str> {
+        self.checks.iter().filter(|k| k.verdict.is_none()).map(|k| &*k.name)
+    }
+
+    /// The failing checks that disqualify.
+    pub(crate) fn failing(&self) -> impl Iterator<Item = &Known> {
+        self.checks.iter().filter(|k| k.effect == Effect::Disqualify && k.verdict == Some(false))
+    }
+
+    /// By how much this host falls short: what is not known yet counts as good.
+    pub(crate) fn deficit(&self) -> u8 {
+        if self.failing().next().is_some() {
+            return Worth::UNFIT;
+        }
+        let weight = |k: &Known| match (k.effect, k.verdict) {
+            (Effect::Score(weight), Some(false)) => weight,
+            (Effect::Score(_) | Effect::Disqualify | Effect::Warn, _) => 0,
+        };
+        let sum = self.checks.iter().map(weight).fold(0_u8, u8::saturating_add);
+        sum.min(Worth::UNFIT - 1)
+    }
+
+    /// Takes in a run; says what changed the verdict, and whether it is the first one.
+    pub(crate) fn told(&mut self, now: Instant, told: &Checked) -> Option<(Known, bool)> {
+        let known = self.checks.iter_mut().find(|k| k.name == told.name)?;
+        if let Some(challenge) = &mut self.challenge
+            && told.passed
+            && told.began >= challenge.since
+        {
+            challenge.waits.retain(|name| *name != told.name);
+        }
+        known.found.clone_from(&told.found);
+        if known.verdict == Some(told.verdict) {
+            return None;
+        }
+        let first = known.verdict.is_none();
+        (known.verdict, known.since) = (Some(told.verdict), now);
+        Some((known.clone(), first))
+    }
+
+    /// Whether somebody whose health is worse holds the group. Names the checks to be run at once.
+    pub(crate) fn face(&mut self, now: Instant, worse: bool) -> Option<Vec<Box<str>>> {
+        if !worse {
+            self.challenge = None;
+            return None;
+        }
+        if self.challenge.is_some() {
+            return None;
+        }
+        let counts = |k: &&Known| k.effect != Effect::Warn && k.verdict == Some(true);
+        let waits: Vec<_> = self.checks.iter().filter(counts).map(|k| k.name.clone()).collect();
+        self.challenge = Some(Challenge { since: now, waits: waits.clone() });
+        Some(waits).filter(|waits| !waits.is_empty())
+    }
+
+    /// Whether all that passed before somebody worse was seen to hold has passed again since.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.challenge.as_ref().is_some_and(|c| c.waits.is_empty())
+    }
+}
+
+/// What a recovery is worth. A host that got worse says so at once; one that got better waits before
+/// it takes anything from a live holder, longer each time it relapses. So a cause that all hosts
+/// share, which ends for each of them at another moment, moves nothing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Damper {
+    /// By how much this host falls short in the eyes of others.
+    counted: u8,
+    /// When what is better now counts.
+    better_at: Option<Instant>,
+    /// When it last did.
+    recovered: Option<Instant>,
+    relapses: u32,
+}
+
+impl Damper {
+    /// Takes in by how much this host falls short now.
+    pub(crate) fn update(&mut self, now: Instant, deficit: u8, pause: Duration) {
+        let paused = self.pause(pause);
+        if self.recovered.is_some_and(|at| now >= at + paused * FORGIVEN) {
+            (self.recovered, self.relapses) = (None, 0);
+        }
+        if deficit >= self.counted {
+            if deficit > self.counted && self.recovered.take().is_some() {
+                self.relapses = (self.relapses + 1).min(MAX_DOUBLINGS);
+            }
+            (self.counted, self.better_at) = (deficit, None);
+        } else if now >= *self.better_at.get_or_insert(now + paused) {
+            (self.counted, self.better_at) = (deficit, None);
+            self.recovered = Some(now);
+        }
+    }
+
+    /// Nobody holds the group, or an operator says so: what is counts.
+    pub(crate) fn forgive(&mut self, deficit: u8) {
+        *self = Self { counted: deficit, ..Self::default() };
+    }
+
+    pub(crate) fn counted(&self) -> u8 {
+        self.counted
+    }
+
+    /// When what is better now counts.
+    pub(crate) fn better_at(&self) -> Option<Instant> {
+        self.better_at
+    }
+
+    /// How often this host relapsed lately.
+    pub(crate) fn relapses(&self) -> u32 {
+        self.relapses
+    }
+
+    fn pause(&self, pause: Duration) -> Duration {
+        pause * 2_u32.pow(self.relapses)
+    }
+}
+
+impl Node {
+    /// A check was run: each of its groups takes that in, people are told once.
+    pub(super) fn checked(&mut self, now: Instant, told: &Checked, out: &mut Vec<Action>) {
+        let effect = self.config.checks.iter().find(|c| *c.name == *told.name).map(|c| c.effect);
+        let mut news = None;
+        self.each(out, |group, out| news = group.checked(now, told, out).or(news));
+        let (Some(effect), Some(first)) = (effect, news) else { return };
+        let (severity, kind) = match (told.verdict, effect) {
+            (true, _) => (Severity::Info, "check-passed"),
+            (false, Effect::Disqualify) => (Severity::Error, "check-failed"),
+            (false, Effect::Score(_) | Effect::Warn) => (Severity::Warn, "check-failed"),
+        };
+        if !(first && told.verdict) {
+            let text = format!("{}: {}", told.name, told.found);
+            self.parts(out).1.note(now, severity, None, kind, text);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_nanos(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn runs_in_a_row_change_a_verdict() {
+        let mut check = Debounce::new(2, 3);
+        let runs = [
+            (true, Some(true)),
+            (false, Some(true)),
+            (false, Some(true)),
+            (true, Some(true)),
+            (false, Some(true)),
+            (false, Some(true)),
+            (false, Some(false)),
+            (true, Some(false)),
+            (false, Some(false)),
+            (true, Some(false)),
+            (true, Some(true)),
+        ];
+        for (run, (passed, verdict)) in runs.into_iter().enumerate() {
+            let was = check.verdict();
+            assert_eq!(check.run(passed), was != verdict, "run {run}");
+            assert_eq!(check.verdict(), verdict, "run {run}");
+        }
+    }
+
+    #[test]
+    fn worse_counts_at_once_and_better_after_a_pause() {
+        let mut damper = Damper::default();
+        damper.update(at(1), 30, 4 * S);
+        assert_eq!(damper.counted(), 30);
+        damper.update(at(2), 0, 4 * S);
+        damper.update(at(5), 0, 4 * S);
+        assert_eq!((damper.counted(), damper.better_at()), (30, Some(at(6))));
+        damper.update(at(6), 0, 4 * S);
+        assert_eq!((damper.counted(), damper.better_at()), (0, None));
+    }
+
+    #[test]
+    fn each_relapse_doubles_the_pause_and_health_forgives_them() {
+        let mut damper = Damper::default();
+        let mut now = 0;
+        for pause in [4, 8, 16, 32, 64, 128, 128] {
+            now += 1;
+            damper.update(at(now), Worth::UNFIT, 4 * S);
+            damper.update(at(now), 0, 4 * S);
+            assert_eq!(damper.better_at(), Some(at(now + pause)));
+            now += pause;
+            damper.update(at(now), 0, 4 * S);
+            assert_eq!(damper.counted(), 0);
+        }
+        damper.update(at(now + 128 * 8), 0, 4 * S);
+        assert_eq!(damper.relapses(), 0);
+    }
+}

@@ -1,0 +1,117 @@
+//! How good this host is for the group, what is told of that, and what follows from it.
+
+use std::net::IpAddr;
+
+use crate::types::{Instant, Priority};
+
+use super::super::check::Checked;
+use super::super::event::Action;
+use super::super::proxy::Care;
+use super::super::status::Severity;
+use super::super::worth::Worth;
+use super::super::{Out, why};
+use super::{Group, State, Then, YIELD_AGAIN};
+
+impl Group {
+    /// Whether this host can serve the addresses well.
+    pub(crate) fn is_fit(&self) -> bool {
+        self.deficit() < Worth::UNFIT
+    }
+
+    /// By how much this host falls short now.
+    pub(crate) fn deficit(&self) -> u8 {
+        let whole = self.addresses.trouble().is_none();
+        if whole && self.proxy.as_ref().is_none_or(Care::is_fit) {
+            self.health.deficit()
+        } else {
+            Worth::UNFIT
+        }
+    }
+
+    /// How good this host is. Whoever holds is as good as it is now; whoever would hold must have
+    /// been so for a while.
+    pub(crate) fn worth(&self) -> Worth {
+        let counted = if self.is_active() || self.is_heir() { 0 } else { self.damper.counted() };
+        Worth::new(self.priority, self.deficit().max(counted))
+    }
+
+    /// The priority in force.
+    pub(crate) fn effective_priority(&self) -> Priority {
+        self.worth().effective()
+    }
+
+    /// How good this host and whoever advertises are. Of a router of another make only its priority
+    /// is known, and it knows no more of this host.
+    pub(super) fn against(&self, from: IpAddr, priority: Priority) -> (Worth, Worth) {
+        match self.rivals.iter().find(|(ip, _)| *ip == from) {
+            Some((_, configured)) => (self.worth(), Worth::heard(*configured, priority)),
+            None => (Worth::new(self.effective_priority(), 0), Worth::new(priority, 0)),
+        }
+    }
+
+    /// Somebody holds the group, or nobody: if its health is worse, this host first looks whether
+    /// its own still is what it was.
+    pub(crate) fn face(&mut self, now: Instant, holder: Option<Worth>, out: &mut Out<'_>) {
+        let (own, stickiness) = (self.worth(), self.config.stickiness);
+        let backup = self.state == State::Backup;
+        let worse = holder.is_some_and(|holder| backup && own.is_healthier(holder, stickiness));
+        if let Some(checks) = self.health.face(now, worse) {
+            out.push(Action::Hasten(checks));
+        }
+    }
+
+    /// A check was run; says whether that changed what is known, and whether it was the first time.
+    pub(crate) fn checked(
+        &mut self,
+        now: Instant,
+        told: &Checked,
+        out: &mut Out<'_>,
+    ) -> Option<bool> {
+        let proven = self.health.is_proven();
+        let news = self.health.told(now, told);
+        let waiting = self.state == State::Init { listen_at: None } && !self.stopping;
+        if waiting && self.ready.is_ok() && !self.is_heir() {
+            self.wait_to_listen(now, out);
+        }
+        if !proven && self.health.is_proven() && !self.is_leased() && self.state == State::Backup {
+            self.elections.iter_mut().for_each(|e| e.hurry(now));
+        }
+        self.settle(now, out);
+        news.map(|(_, first)| first)
+    }
+
+    /// Tells when this host becomes unfit, and when it can serve again; keeps in mind since when.
+    pub(super) fn note_fitness(&mut self, now: Instant, out: &mut Out<'_>) {
+        self.damper.update(now, self.deficit(), self.recovery_delay);
+        match (self.is_fit(), self.unfit_since) {
+            (false, None) => {
+                self.unfit_since = Some(now);
+                let text =
+                    format!("{}; this host uses priority 1 until it recovers", why::unfit(self));
+                self.note(now, Severity::Error, "unfit", text, out);
+            }
+            (true, Some(since)) => {
+                self.unfit_since = None;
+                let text =
+                    format!("this host can serve again after {}", why::span(now.since(since)));
+                self.note(now, Severity::Info, "fit", text, out);
+            }
+            (false, Some(_)) | (true, None) => {}
+        }
+    }
+
+    /// Nodes take over from an unfit holder. A router of another make may not: an unfit holder gives
+    /// way to it, and takes the addresses back with the least priority if it does not come forward.
+    pub(super) fn yield_if_unfit(&mut self, now: Instant, out: &mut Out<'_>) {
+        if self.is_fit() || self.is_hands_off() {
+            self.yield_at = None;
+            self.yield_pause = YIELD_AGAIN;
+            return;
+        }
+        if !self.config.routers.is_empty() && self.yield_at.is_none_or(|at| now >= at) {
+            let why = format!("unfit: {}", why::unfit(self));
+            self.yield_at = None;
+            self.release(now, Then::Backup, why, out);
+        }
+    }
+}

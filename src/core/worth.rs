@@ -1,0 +1,124 @@
+//! How good a host is for a group: health first, preference second.
+//!
+//! Adverts and reports carry one number, the priority in force. Every node has the configured
+//! priorities of all, so the number tells both: what the file prefers, and how much worse than that
+//! a host says it is.
+
+use std::cmp::{Ordering, Reverse};
+
+use crate::types::Priority;
+
+/// How good a host is for a group. The greater one is the better one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Worth {
+    /// By how much its health falls short; [`Worth::UNFIT`] where it cannot serve.
+    deficit: u8,
+    /// The priority that the file gives it.
+    priority: Priority,
+}
+
+impl Worth {
+    /// The deficit of a host that must not hold if another one can.
+    pub const UNFIT: u8 = u8::MAX;
+    /// That of a host nothing good is known of.
+    pub const NONE: Self = Self { deficit: Self::UNFIT, priority: Priority::LEAST };
+
+    /// Of a host whose health falls short by `deficit`.
+    pub fn new(priority: Priority, deficit: u8) -> Self {
+        Self { deficit, priority }
+    }
+
+    /// Of a host that says `effective`, where the file says `configured`.
+    pub fn heard(configured: Priority, effective: Priority) -> Self {
+        let deficit = match effective {
+            Priority::LEAST => Self::UNFIT,
+            Priority(effective) => configured.0.saturating_sub(effective),
+        };
+        Self { deficit, priority: configured.max(effective) }
+    }
+
+    /// What is said of it: the priority less what it falls short by; the least there is, 1, only
+    /// where it is unfit.
+    pub fn effective(self) -> Priority {
+        if self.is_unfit() {
+            return Priority::LEAST;
+        }
+        let floor = self.priority.0.min(Priority::LEAST.0 + 1);
+        Priority(self.priority.0.saturating_sub(self.deficit).max(floor))
+    }
+
+    /// Whether it must not hold if another one can.
+    pub fn is_unfit(self) -> bool {
+        self.deficit == Self::UNFIT
+    }
+
+    /// By how much its health falls short.
+    pub fn deficit(self) -> u8 {
+        self.deficit
+    }
+
+    /// Whether a holder is to give way for its health: this host's is better by more than
+    /// `stickiness`.
+    pub fn is_healthier(self, holder: Self, stickiness: u8) -> bool {
+        !self.is_unfit()
+            && (holder.is_unfit() || holder.deficit > self.deficit.saturating_add(stickiness))
+    }
+
+    /// Whether a holder is to give way for the file's preference: never to a host that is less
+    /// healthy, or two hosts could take turns without end.
+    pub fn is_preferred(self, holder: Self) -> bool {
+        !self.is_unfit() && self.deficit <= holder.deficit && self.priority > holder.priority
+    }
+}
+
+impl Ord for Worth {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let key = |w: &Self| (Reverse(w.deficit), w.priority);
+        key(self).cmp(&key(other))
+    }
+}
+
+impl PartialOrd for Worth {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any() -> impl Strategy<Value = Worth> {
+        (prop_oneof![0_u8..60, Just(Worth::UNFIT)], 2_u8..=254)
+            .prop_map(|(deficit, priority)| Worth::new(Priority(priority), deficit))
+    }
+
+    proptest! {
+        /// Whoever takes over is better: no two hosts, and no ring of them, take turns.
+        #[test]
+        fn each_move_is_for_the_better(holder in any(), other in any(), stickiness in 0_u8..80) {
+            let moves = other.is_healthier(holder, stickiness) || other.is_preferred(holder);
+            prop_assert!(!moves || other > holder);
+        }
+
+        #[test]
+        fn what_is_said_is_understood(own in any()) {
+            let heard = Worth::heard(own.priority, own.effective());
+            prop_assert_eq!(heard.is_unfit(), own.is_unfit());
+            prop_assert_eq!(heard.effective(), own.effective());
+            if own.deficit < own.priority.0 - 1 {
+                prop_assert_eq!(heard, own);
+            }
+        }
+    }
+
+    #[test]
+    fn a_weight_smaller_than_the_gap_between_priorities_moves_the_addresses() {
+        let holder = Worth::new(Priority(200), 10);
+        let other = Worth::new(Priority(100), 0);
+        assert!(other.is_healthier(holder, 0) && !holder.is_preferred(other));
+        assert!(!other.is_healthier(holder, 10), "not worth a move");
+    }
+}

@@ -1,0 +1,179 @@
+//! Runs the checks of this host, each at its own pace, and tells the core thread what changes.
+//!
+//! A check costs the core nothing while its verdict stays what it is. Only one that the core
+//! hastened tells of each run, until one passes.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant as Later, sleep};
+
+use crate::config::{self, Config};
+use crate::core::check::{Checked, Debounce};
+use crate::core::status::{CheckStatus, Status};
+use crate::io::check::Prober;
+use crate::io::{clock, random, wake};
+use crate::types::Instant;
+
+use super::asking;
+use super::talk::Input;
+
+/// By how many hundredths of its interval a run comes earlier or later, so that the checks of all
+/// hosts do not meet at their target.
+const JITTER: u32 = 10;
+
+/// The checks of this host.
+pub(super) struct Checks {
+    inbox: wake::Sender<Input>,
+    running: Mutex<BTreeMap<String, Running>>,
+}
+
+/// One check that is run again and again.
+#[derive(Debug)]
+struct Running {
+    check: config::Check,
+    line: Arc<Line>,
+    task: AbortHandle,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What a check's task and everybody else share.
+#[derive(Debug, Default)]
+struct Line {
+    /// The core asked for a run.
+    asked: AtomicBool,
+    hurry: Notify,
+    seen: Mutex<Seen>,
+}
+
+/// What is known of the runs.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    verdict: Option<bool>,
+    last: Option<Last>,
+    failures: u64,
+    runs: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Last {
+    at: Instant,
+    took: Duration,
+    passed: bool,
+    found: Box<str>,
+}
+
+/// Nothing that is kept is left half done.
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Checks {
+    pub(super) fn new(inbox: wake::Sender<Input>) -> Self {
+        Self { inbox, running: Mutex::default() }
+    }
+
+    /// Runs the checks of `config`: those that stay as they are go on.
+    pub(super) fn configure(&self, config: &Config) {
+        let mut running = lock(&self.running);
+        let mut was = std::mem::take(&mut *running);
+        for check in &config.checks {
+            let same = was.remove(&check.name).filter(|r| r.check == *check);
+            let runs = same.unwrap_or_else(|| self.begin(check.clone()));
+            running.insert(check.name.clone(), runs);
+        }
+    }
+
+    fn begin(&self, check: config::Check) -> Running {
+        let line = Arc::<Line>::default();
+        let task = tokio::spawn(run(check.clone(), Arc::clone(&line), self.inbox.clone()));
+        Running { check, line, task: task.abort_handle() }
+    }
+
+    /// Runs some at once, and tells of each run until one passes.
+    pub(super) fn hasten(&self, names: &[Box<str>]) {
+        let running = lock(&self.running);
+        for line in names.iter().filter_map(|name| running.get(&**name)).map(|r| &r.line) {
+            line.asked.store(true, Ordering::Relaxed);
+            line.hurry.notify_one();
+        }
+    }
+
+    /// Adds what only the shell knows of the checks.
+    pub(super) fn complete(&self, status: &mut Status) {
+        let running = lock(&self.running);
+        for check in status.groups.iter_mut().flat_map(|g| &mut g.checks) {
+            if let Some(running) = running.get(&check.name) {
+                running.describe(check);
+            }
+        }
+    }
+}
+
+impl Running {
+    fn describe(&self, status: &mut CheckStatus) {
+        let seen = lock(&self.line.seen).clone();
+        status.what = self.check.what.in_words();
+        (status.runs, status.failures) = (seen.runs, seen.failures);
+        if let Some(last) = seen.last {
+            status.last = Some(last.at);
+            status.took_us = u64::try_from(last.took.as_micros()).ok();
+            status.passed = Some(last.passed);
+            status.found = last.found.into();
+        }
+    }
+}
+
+/// Runs a check for as long as it is configured.
+async fn run(check: config::Check, line: Arc<Line>, inbox: wake::Sender<Input>) {
+    let mut debounce = Debounce::new(check.rise, check.fall);
+    let mut prober = Prober::new(&check.what);
+    // The core waits for a run that passes and began after it asked.
+    let mut owes = false;
+    loop {
+        owes |= line.asked.swap(false, Ordering::Relaxed);
+        let (began, from) = (clock::now(), Later::now());
+        let (passed, found) = match prober.look(check.timeout).await {
+            Ok(found) => (true, found),
+            Err(found) => (false, found),
+        };
+        let found = Box::<str>::from(found);
+        let changed = debounce.run(passed);
+        let verdict = debounce.verdict().unwrap_or(passed);
+        {
+            let mut seen = lock(&line.seen);
+            seen.verdict = Some(verdict);
+            seen.runs += 1;
+            seen.failures += u64::from(!passed);
+            seen.last =
+                Some(Last { at: began, took: from.elapsed(), passed, found: found.clone() });
+        }
+        if changed || owes {
+            owes &= !passed;
+            let name = check.name.as_str().into();
+            let told = Checked { name, began, passed, verdict, found };
+            asking::tell(&inbox, Input::Checked(told)).await;
+        }
+        tokio::select! {
+            () = sleep(jittered(check.interval)) => {}
+            () = line.hurry.notified() => {}
+            () = prober.changed() => {}
+        }
+    }
+}
+
+/// An interval, give or take a little.
+fn jittered(interval: Duration) -> Duration {
+    let spread = interval * JITTER / 100;
+    let twice = u32::try_from(spread.as_micros() * 2).unwrap_or(u32::MAX).max(1);
+    interval - spread + Duration::from_micros(u64::from(random::word() % twice))
+}
