@@ -25,6 +25,8 @@ done
 [ "$n" -gt 0 ]
 # And every configuration there is, good or broken.
 cp ../conf/*.toml ../tests/config/*.toml "$seeds"
+# And a table of HAProxy's.
+printf '# pxname,svname,status,check_status,type,\nb,s,UP 1/2,"* L4OK",2,\n' >"$seeds/haproxy"
 
 for source in fuzz_targets/*.rs; do
     target=$(basename "$source" .rs)

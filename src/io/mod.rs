@@ -13,6 +13,7 @@ pub mod events;
 pub mod fence;
 pub mod history;
 pub mod hook;
+mod http;
 pub mod job;
 pub mod log;
 pub mod netlink;

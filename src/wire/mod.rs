@@ -4,11 +4,16 @@
 //!   that needs no state.
 //! * [`announce`]: gratuitous ARP and unsolicited neighbour advertisements, probes of peers,
 //!   and what is heard in answer.
+//! * [`haproxy`], [`postgresql`]: what those say of themselves when they are checked.
+//! * [`icmp`]: an echo, and what comes back.
 //! * [`peer`]: what voters tell each other, authenticated.
 //! * [`tickle`]: what makes a client find out that its connection is gone.
 
 pub mod announce;
 mod checksum;
+pub mod haproxy;
+pub mod icmp;
 pub mod peer;
+pub mod postgresql;
 pub mod tickle;
 pub mod vrrp;

@@ -3,6 +3,7 @@
 mod addresses;
 mod checks;
 mod fence;
+mod futile;
 mod group;
 mod hooks;
 mod nodes;
@@ -34,6 +35,7 @@ pub(super) fn check(file: &File) -> Vec<Diagnostic> {
     addresses::between(&file.groups, &mut found);
     proxy::between(&file.groups, &mut found);
     checks::check(file, &mut found);
+    futile::check(file, &mut found);
     hooks::check(file, &mut found);
     found
 }

@@ -10,6 +10,7 @@ pub(in crate::io) mod raw;
 pub use open::OpenError;
 pub(in crate::io) use open::{TOS, room_and_rank};
 pub use raw::Buffers;
+pub(in crate::io) use raw::bind_packet;
 
 use std::io;
 use std::net::IpAddr;

@@ -153,7 +153,11 @@ pub(super) fn send(
 }
 
 /// Ties a packet socket to one interface and to frames of one `protocol` (zero: to none).
-pub(super) fn bind_packet(socket: &impl AsFd, ifindex: u32, protocol: u16) -> io::Result<()> {
+pub(in crate::io) fn bind_packet(
+    socket: &impl AsFd,
+    ifindex: u32,
+    protocol: u16,
+) -> io::Result<()> {
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
         sll_protocol: protocol.to_be(),

@@ -13,9 +13,9 @@
 //! the proxy: a `Stop` given before it is still carried out.
 
 mod command;
-mod pidfd;
+pub(super) mod pidfd;
 pub(super) mod spawn;
-mod unit;
+pub(super) mod unit;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;

@@ -10,13 +10,13 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// A process: readable when it has ended.
-pub(super) type Pidfd = AsyncFd<OwnedFd>;
+pub(in crate::io) type Pidfd = AsyncFd<OwnedFd>;
 
 /// Takes hold of process `pid`.
 ///
 /// # Errors
 /// There is no such process.
-pub(super) fn open(pid: u32) -> io::Result<Pidfd> {
+pub(in crate::io) fn open(pid: u32) -> io::Result<Pidfd> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
     let fd = pidfd_open(pid, PidfdFlags::empty())?;
     // SAFETY: an `OwnedFd` is open and the same until it is dropped, and nobody exchanges it.

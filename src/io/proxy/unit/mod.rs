@@ -7,6 +7,7 @@
 //! The death of the main process is seen on its pidfd, before systemd has put the unit away.
 
 mod bus;
+mod look;
 mod snapshot;
 
 use std::collections::BTreeSet;
@@ -32,6 +33,7 @@ const SETUP: Duration = Duration::from_secs(5);
 const OBITUARY: Duration = Duration::from_millis(50);
 
 pub use bus::Bus;
+pub(in crate::io) use look::Looked;
 
 /// Works for one unit until it is retired.
 pub(super) async fn run(bus: Bus, name: String, orders: Orders, report: Report) {

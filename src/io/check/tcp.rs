@@ -1,0 +1,21 @@
+//! Something accepts a TCP connection.
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpStream;
+
+use super::super::http::{refused, unlingering};
+use super::Limit;
+
+pub(super) async fn look(address: SocketAddr, limit: &mut Limit) -> Result<String, String> {
+    let stream = connect(address, limit).await?;
+    unlingering(&stream);
+    Ok(format!("{address} accepts connections"))
+}
+
+pub(super) async fn connect(address: SocketAddr, limit: &mut Limit) -> Result<TcpStream, String> {
+    let late = "no connection";
+    let stream = limit.of(TcpStream::connect(address), late).await;
+    let stream = stream.map_err(|late| format!("{address}: {late}"))?;
+    stream.map_err(|e| refused(&address.to_string(), &e))
+}

@@ -1,0 +1,134 @@
+//! Connections to web servers, plain or over TLS, one request each.
+
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::{Request, Response, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+/// Bytes both ways.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// Where something is asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    uri: Uri,
+    host: String,
+    port: u16,
+    secure: bool,
+}
+
+impl Place {
+    pub(super) fn of(url: &str) -> Result<Self, String> {
+        let uri: Uri = url.parse().map_err(|e| format!("not a URL: {e}"))?;
+        let host = uri.host().ok_or("the URL names no host")?.trim_matches(['[', ']']).to_owned();
+        let secure = uri.scheme_str() == Some("https");
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        Ok(Self { uri, host, port, secure })
+    }
+
+    /// What is asked for there.
+    pub(super) fn path(&self) -> &str {
+        self.uri.path_and_query().map_or("/", |p| p.as_str())
+    }
+
+    /// Host and port as in the URL.
+    pub(super) fn authority(&self) -> &str {
+        self.uri.authority().map_or("", |a| a.as_str())
+    }
+
+    /// Connects; may wait for a name to be looked up.
+    pub(super) async fn connect(&self) -> Result<Box<dyn Stream>, String> {
+        let Self { host, port, .. } = self;
+        let stream = TcpStream::connect((host.as_str(), *port)).await;
+        let stream = stream.map_err(|e| refused(&format!("{host}:{port}"), &e))?;
+        if !self.secure {
+            unlingering(&stream);
+            return Ok(Box::new(stream));
+        }
+        let name = ServerName::try_from(host.clone()).map_err(|e| format!("{host}: {e}"))?;
+        let authorities = tokio::task::spawn_blocking(authorities).await;
+        let authorities = authorities.map_err(|e| e.to_string())??;
+        let stream = TlsConnector::from(authorities).connect(name, stream).await;
+        Ok(Box::new(stream.map_err(|e| format!("TLS with {host}: {e}"))?))
+    }
+}
+
+/// Why there is no connection.
+pub(super) fn refused(place: &str, error: &io::Error) -> String {
+    format!("cannot connect to {place}: {}", reason(error))
+}
+
+/// An error of the kernel's in words, without its number.
+pub(super) fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => "refused".to_owned(),
+        io::ErrorKind::ConnectionReset => "the connection was reset".to_owned(),
+        io::ErrorKind::UnexpectedEof => "the connection was closed".to_owned(),
+        _ => {
+            let text = error.to_string();
+            text.split(" (os error").next().unwrap_or_default().to_owned()
+        }
+    }
+}
+
+/// What is closed is gone at once: hundreds of connections a second would leave tens of thousands
+/// of ports waiting for a minute each.
+pub(super) fn unlingering(stream: &TcpStream) {
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Whom the host trusts, read once.
+fn authorities() -> Result<Arc<ClientConfig>, String> {
+    static ONCE: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    if let Some(known) = ONCE.get() {
+        return Ok(Arc::clone(known));
+    }
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    let (good, _) = roots.add_parsable_certificates(found.certs);
+    if good == 0 {
+        return Err("this host trusts no certificate authority; install ca-certificates".into());
+    }
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|e| e.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(Arc::clone(ONCE.get_or_init(|| Arc::new(config))))
+}
+
+/// Asks once, and hands the answer to `read` while its body still comes in.
+pub(super) async fn ask<T, F: Future<Output = T>>(
+    stream: Box<dyn Stream>,
+    request: Request<Full<Bytes>>,
+    read: impl FnOnce(Response<Incoming>) -> F,
+) -> Result<T, String> {
+    let shake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = shake.map_err(|e| e.to_string())?;
+    // It moves the bytes. Where it breaks, the request fails by itself.
+    let pump = async {
+        let _ = connection.await;
+        std::future::pending::<std::convert::Infallible>().await
+    };
+    let asked = async {
+        let answer = sender.send_request(request).await.map_err(|e| e.to_string())?;
+        Ok(read(answer).await)
+    };
+    tokio::select! {
+        answer = asked => answer,
+        never = pump => match never {},
+    }
+}
