@@ -382,6 +382,35 @@ async fn a_key_is_put_on_top_and_the_file_stays_what_it_was() {
 }
 
 #[tokio::test]
+async fn what_an_operator_decides_is_asked_for_and_told() {
+    let daemon = Daemon::start("will");
+    let ban = ["ban", "web", "hap2", "--for", "2h", "--reason", "a disk"];
+    let (code, out, _) = run(&daemon, &ban).await;
+    assert_eq!(code, 0, "{out}");
+    for part in ["topic: Ban", "on: true", "Some(\"web\")", "7200000", "Some(\"a disk\")"] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    assert!(out.ends_with("\nnot heard, so told later: hap3\n"), "{out}");
+    let (code, out, _) = run(&daemon, &["maintenance", "off", "web", "--json"]).await;
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &report["shared"]), (0, &serde_json::Value::Bool(false)));
+    assert!(report["text"].as_str().unwrap().contains("on: false"), "{report}");
+    // Whoever would leave a group to nobody is asked, and nobody is there to answer.
+    let (code, _, err) = run(&daemon, &["standby"]).await;
+    assert_eq!(code, 1);
+    assert!(err.contains("Nobody else can have postgres, web"), "{err}");
+    let (code, out, _) = run(&daemon, &["standby", "--yes"]).await;
+    assert_eq!((code, out.contains("force: true")), (0, true), "{out}");
+    let (code, out, _) = run(&daemon, &["cleanup", "--reason", "disk full"]).await;
+    assert_eq!((code, out.contains("NOT WRITTEN DOWN (disk full)")), (1, true), "{out}");
+    let (code, _, err) = run(&daemon, &["resume", "hap9"]).await;
+    assert_eq!((code, err.contains("no node")), (1, true), "{err}");
+    for bad in [&["ban", "web", "hap2"][..], &["standby", "--for", "soon"], &["maintenance"]] {
+        assert_eq!(run(&daemon, bad).await.0, 2, "{bad:?}");
+    }
+}
+
+#[tokio::test]
 async fn man_pages_are_written() {
     let daemon = Daemon::start("man");
     let dir = daemon.dir.join("man");

@@ -210,6 +210,39 @@ fn a_ban_ends_by_itself_in_plain_vrrp() -> Result {
     bans_end("will-ban-vrrp", Kind::Vrrp)
 }
 
+/// A proxy that failed too often is tried at once on every node.
+#[test]
+fn a_cleanup_forgets_failures_on_every_node() -> Result {
+    let mut trio = Trio::new("will-cleanup", Kind::Lease)?;
+    let fifo = trio.lab.dir().join("fifo");
+    let config = trio.config()
+        + &format!(
+            "[group.proxy]\ncommand = [\"/bin/cat\", {fifo:?}]\nuser = \"root\"\nrun = \"always\"\n\
+             restarts = 1\n"
+        );
+    for n in 0..3 {
+        trio.start_with(n, &config)?;
+    }
+    let holder = trio.wait_holder(10 * SECOND)?;
+    for n in 0..3 {
+        wait_until("it failed too often", 10 * SECOND, || {
+            let status = trio.vipd(n).status()?;
+            Ok(status["groups"][0]["conditions"].to_string().contains("unfit"))
+        })?;
+    }
+    let made = trio.hosts[holder].run(&["mkfifo", "-m", "666", &fifo.to_string_lossy()])?;
+    assert!(made.status.success(), "{made:?}");
+    ctl(&mut trio, holder, &["cleanup", GROUP])?;
+    // By itself it would be tried again after half a minute.
+    for n in 0..3 {
+        wait_until("it runs", 10 * SECOND, || trio.vipd(n).proxy_runs(GROUP))?;
+        let status = trio.vipd(n).status()?;
+        assert_eq!(status["groups"][0]["proxy"]["failures"], 0, "{status:#}");
+        assert!(!status["groups"][0]["conditions"].to_string().contains("unfit"), "{status:#}");
+    }
+    Ok(())
+}
+
 /// With the hands off nothing moves, and no proxy is started again.
 fn hands_are_off(label: &str, kind: Kind) -> Result {
     let mut trio = Trio::new(label, kind)?;

@@ -110,11 +110,11 @@ async fn decide<B: Backend>(
     Extension(asker): Extension<Asker>,
     query: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Json<WillReport>, Problem> {
-    let Query(mut asked) =
+    let Query(mut wanted) =
         query.map_err(|e| Problem::new(StatusCode::BAD_REQUEST, e.body_text()))?;
-    tracing::info!(uid = asker.uid, pid = asker.pid, ?asked, "decided over the socket");
-    asked.by.get_or_insert_with(|| format!("uid {}", asker.uid));
-    Ok(Json(shared.backend.decide(asked).await?))
+    tracing::info!(uid = asker.uid, pid = asker.pid, ?wanted, "decision over the socket");
+    wanted.by.get_or_insert_with(|| format!("uid {}", asker.uid));
+    Ok(Json(shared.backend.decide(wanted).await?))
 }
 
 #[derive(Deserialize)]

@@ -189,7 +189,8 @@ pub(super) static CLUSTER: Table = Table {
             need: Need::Optional("none; needed by `safety = \"lease\"`"),
             example: "\"/etc/vipd/secret\"",
             doc: "File with the cluster's key, the same on every voter, made by vipctl's `keygen`: \
-                  what voters tell each other is signed with it.",
+                  what voters tell each other is signed with it. In plain VRRP it lets nodes tell \
+                  each other what operators decide.",
         },
         Key {
             name: "port",

@@ -102,19 +102,17 @@ impl Node {
         self.operator.heard.resize(self.config.nodes.len(), None);
         self.operator.heard[from.index()] = Some(now);
         for entry in &message.entries {
-            match &entry.news {
-                News::Word(word) => {
-                    let nodes = self.config.nodes.iter().map(|n| n.name.as_str());
-                    let groups = self.config.groups.iter().map(|g| g.name.as_str());
-                    let told = Decision::of(word, nodes, groups);
-                    if let Some(told) = told.filter(|d| self.operator.will.merge(now, d)) {
-                        self.decided(now, &told, out);
-                    }
+            if let News::Word(word) = &entry.news {
+                let nodes = self.config.nodes.iter().map(|n| n.name.as_str());
+                let groups = self.config.groups.iter().map(|g| g.name.as_str());
+                let told = Decision::of(word, nodes, groups);
+                if let Some(told) = told.filter(|d| self.operator.will.merge(now, d)) {
+                    self.decided(now, &told, out);
                 }
-                News::Words { mark } if *mark != self.operator.will.mark() => {
-                    self.tell_will(now, from, out);
-                }
-                _ => {}
+            } else if let News::Words { mark } = entry.news
+                && mark != self.operator.will.mark()
+            {
+                self.tell_will(now, from, out);
             }
         }
     }
@@ -175,13 +173,9 @@ impl Node {
         if left.is_some_and(|left| left.is_zero()) {
             return;
         }
-        let mut text = format!("{}, says {}", about.words(*on), by.as_str());
-        if !why.as_str().is_empty() {
-            text += &format!(": {}", why.as_str());
-        }
-        if let Some(left) = left.filter(|_| *on) {
-            text += &format!("; for {}", super::why::span(left));
-        }
+        let lasts = left.filter(|_| *on).map(|left| format!("; for {}", super::why::span(left)));
+        let by = who(by.as_str(), why.as_str());
+        let text = format!("{}, says {by}{}", about.words(*on), lasts.unwrap_or_default());
         let group = about.group.as_deref();
         let mut parts = self.parts(out).1;
         parts.note(now, Severity::Info, group, "operator-says", text);
@@ -236,7 +230,9 @@ impl Node {
         let will = &self.operator.will;
         let standby = will.about(now, &About::standby(me)).map(|said| ("in standby", said));
         let banned = || will.about(now, &About::ban(group, me)).map(|said| ("banned", said));
-        standby.or_else(banned).map(|(what, said)| format!("{what}, says {}", who(&said)))
+        standby
+            .or_else(banned)
+            .map(|(what, said)| format!("{what}, says {}", who(said.by, said.why)))
     }
 
     /// The decision to keep the hands off a group.
@@ -309,7 +305,7 @@ impl Node {
             }
             let text = format!(
                 "nobody has {name}, and {what}, says {}: `{}` ends that",
-                who(&said),
+                who(said.by, said.why),
                 said.about.ends_with()
             );
             all.push(condition("held-by-nobody", Severity::Error, text, group.since));
@@ -322,6 +318,6 @@ fn tell(to: VoterIx, decision: &Decision) -> Action {
     Action::Tell { to, entry: Entry { group: 0, news: News::Word(decision.word()) } }
 }
 
-fn who(said: &InForce<'_>) -> String {
-    if said.why.is_empty() { said.by.to_owned() } else { format!("{}: {}", said.by, said.why) }
+fn who(by: &str, why: &str) -> String {
+    if why.is_empty() { by.to_owned() } else { format!("{by}: {why}") }
 }

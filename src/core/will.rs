@@ -158,7 +158,7 @@ impl Decision {
         groups: impl IntoIterator<Item = &'a str>,
     ) -> Option<Self> {
         let Word { topic, node, group, on, version, origin, at, left, by, why } = *word;
-        let (node, group) = (named(node, nodes)?, named(group, groups)?);
+        let (node, group) = (named(node, nodes).ok()?, named(group, groups).ok()?);
         let about = About { topic, node, group };
         let made = match topic {
             Topic::Standby => about.node.is_some() && about.group.is_none(),
@@ -178,12 +178,20 @@ fn first(hash: &[u8]) -> u64 {
     hash.iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte))
 }
 
-fn named<'a>(wanted: u64, names: impl IntoIterator<Item = &'a str>) -> Option<Option<String>> {
+/// The name that a mark stands for; an error where it stands for none of these.
+fn named<'a>(
+    wanted: u64,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Result<Option<String>, Unknown> {
     if wanted == 0 {
-        return Some(None);
+        return Ok(None);
     }
-    names.into_iter().find(|name| mark(name) == wanted).map(|name| Some(name.to_owned()))
+    let name = names.into_iter().find(|name| mark(name) == wanted).ok_or(Unknown)?;
+    Ok(Some(name.to_owned()))
 }
+
+/// A mark of a name that this file does not have.
+struct Unknown;
 
 /// The last word about one thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

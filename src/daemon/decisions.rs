@@ -121,14 +121,16 @@ impl Keeping {
     /// What is wrong with the file.
     pub(super) fn conditions(&self) -> Vec<Condition> {
         let state = self.state();
-        let told = |name: &str, trouble: &Option<(String, Instant)>, text: &str| {
-            let (why, since) = trouble.as_ref()?;
-            Some(condition(name, Severity::Error, format!("{text}: {why}"), *since))
-        };
-        let kept = "what operators have decided would be forgotten if this host were started anew";
-        let read = "some of what operators decided earlier may be forgotten";
-        let kept = told("decisions-not-kept", &state.trouble, kept);
-        let read = told("decisions-unreadable", &state.unreadable, read);
+        let kept = state.trouble.as_ref().map(|(why, since)| {
+            let text = format!(
+                "what operators have decided would be forgotten if this host were started anew: {why}"
+            );
+            condition("decisions-not-kept", Severity::Error, text, *since)
+        });
+        let read = state.unreadable.as_ref().map(|(why, since)| {
+            let text = format!("some of what operators decided earlier may be forgotten: {why}");
+            condition("decisions-unreadable", Severity::Error, text, *since)
+        });
         kept.into_iter().chain(read).collect()
     }
 }

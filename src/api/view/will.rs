@@ -47,21 +47,23 @@ fn row(decision: &DecisionStatus, clocks: &Clocks) -> Row {
 /// What became of a decision.
 pub fn decided(report: &WillReport) -> String {
     let WillReport { text, shared, unheard, not_kept } = report;
-    let mut out = format!("{text}\n");
+    let mut lines = vec![text.clone()];
     if !shared {
-        out += "known to this node only: the file has no `secret`, so the nodes tell each other \
-                nothing\n";
-    }
-    if !unheard.is_empty() {
-        out += &format!("not heard, so told later: {}\n", unheard.join(", "));
-    }
-    if let Some(why) = not_kept {
-        out += &format!(
-            "NOT WRITTEN DOWN ({why}): it is in force, but forgotten if this host is started anew \
-             and no other node knows it\n"
+        lines.push(
+            "known to this node only: the file has no `secret`, so the nodes tell each other nothing"
+                .to_owned(),
         );
     }
-    out
+    if !unheard.is_empty() {
+        lines.push(format!("not heard, so told later: {}", unheard.join(", ")));
+    }
+    if let Some(why) = not_kept {
+        lines.push(format!(
+            "NOT WRITTEN DOWN ({why}): it is in force, but forgotten if this host is started anew \
+             and no other node knows it"
+        ));
+    }
+    lines.join("\n") + "\n"
 }
 
 #[cfg(test)]

@@ -120,8 +120,12 @@ impl Lease {
                 self.order(now, group, *to);
             }
             // What operators have decided is not the lease's business.
-            News::Word(_) | News::Words { .. } => {}
-            News::Grant { .. } | News::Deny { .. } | News::Report(_) | News::Part { .. } => {}
+            News::Grant { .. }
+            | News::Deny { .. }
+            | News::Report(_)
+            | News::Part { .. }
+            | News::Word(_)
+            | News::Words { .. } => {}
         }
     }
 
