@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::View;
+use super::checks::checks;
 use super::connections::connections;
 use super::fencing::fencing;
 use super::groups::{details, groups};
@@ -36,6 +37,11 @@ fn cluster(status: &Status, group: Option<&str>, view: &View) -> Option<String> 
         out.push_str("The file has no groups.\n");
     } else {
         out.push_str(&groups(&shown, &status.node, view, &clocks));
+    }
+    let looked = checks(&shown, view, &clocks);
+    if !looked.is_empty() {
+        out.push('\n');
+        out.push_str(&looked);
     }
     let known = connections(&status.connections, &shown, view);
     if !known.is_empty() {
