@@ -530,7 +530,7 @@ mod tests {
         let pages = man_pages().unwrap();
         let names: Vec<_> = pages.iter().map(|(n, _)| n.as_str()).collect();
         assert_eq!(names[..3], ["vipctl.8", "vipd.8", "vipctl-status.8"]);
-        assert_eq!(names.len(), 15);
+        assert_eq!(names.len(), 21);
         for (name, text) in &pages {
             let text = String::from_utf8(text.clone()).unwrap();
             assert!(text.contains(".SH \"EXIT STATUS\"\n.TP\n\\fB0\\fR\n"), "{name}: {text}");
