@@ -108,7 +108,8 @@ fn obey(dir: &Path, host: &Host, deeds: &Mutex<Deeds>) {
     let on = wanted.trim() == "on";
     if on != host.has_power() {
         let done = if on { host.power_on() } else { host.power_loss() };
-        if done.is_err() {
+        if let Err(e) = done {
+            eprintln!("the power of {}: {e}", host.name());
             return;
         }
         let at = Stamp::now();

@@ -132,13 +132,9 @@ fn redfish_cuts_the_power_of_a_lost_holder() -> Result {
     let report = double.report(cut);
     let served = report.answers_of(&name).first().expect("it answers").at;
     let done = rig.told(&rig.others(holder), "fence-done")?.remove(0).at;
-    let order = [cut, deeds[0].0, done, served];
-    println!(
-        "cut to off {:.1?}, verified to served {:.1?}",
-        order[1].since(cut),
-        served.since(done)
-    );
-    assert!(order.is_sorted(), "{order:?}");
+    let off = deeds[0].0;
+    println!("cut to off {:.1?}, verified to served {:.1?}", off.since(cut), served.since(done));
+    assert!(cut < off && off < done && off < served, "{cut:?} {off:?} {done:?} {served:?}");
     assert_eq!(report.overlaps(), []);
     Ok(())
 }
@@ -215,7 +211,8 @@ fn where_the_first_level_fails_the_second_cuts_the_power() -> Result {
     let (holder, double) = rig.serving(ACQUAINTED)?;
     rig.fault(Fault::Hangs);
     let cut = rig.trio.hosts[holder].cut()?;
-    let new = rig.trio.wait_holder_but(Some(holder), 15 * SECOND)?;
+    // With room for a device that takes too long on a busy machine, and is tried again.
+    let new = rig.trio.wait_holder_but(Some(holder), 30 * SECOND)?;
     let name = double.wait_single(SECOND / 2, 5 * SECOND)?;
     assert_eq!(rig.number(&name), new);
     assert_eq!(rig.switched(holder), []);

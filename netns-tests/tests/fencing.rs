@@ -10,7 +10,7 @@ mod common;
 
 use std::time::Duration;
 
-use netns_tests::cluster::{events, said};
+use netns_tests::cluster::said;
 use netns_tests::trio::{Kind, Trio};
 use netns_tests::{Double, PowerFault, PowerSwitch, Result, Stamp, pause, wait_until};
 

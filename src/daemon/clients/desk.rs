@@ -81,3 +81,33 @@ impl Desk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_moved_waits_for_room_and_what_others_say_does_not() {
+        let (mut desk, mut told) = desk();
+        let [one, two] = [1, 2].map(|n| IpAddr::from([192, 0, 2, n]));
+        for _ in 0..=WAITING {
+            desk.hear(Told::Up);
+        }
+        desk.serves(one);
+        desk.flush();
+        desk.serves(one);
+        desk.serves(two);
+        desk.gives_up(one);
+        desk.gives_up(one);
+        desk.flush();
+        for _ in 0..WAITING {
+            assert!(matches!(told.try_recv(), Ok(Told::Up)));
+        }
+        assert!(told.try_recv().is_err(), "one was lost");
+        desk.flush();
+        let Ok(Told::Moved(moved)) = told.try_recv() else { panic!("it waited") };
+        assert_eq!(moved, [(one, true), (two, true), (one, false)], "each once, in its order");
+        desk.flush();
+        assert!(told.try_recv().is_err());
+    }
+}
