@@ -66,7 +66,7 @@ fn alone(label: &str, kind: Kind, effect: &str) -> Result {
     let at = Stamp::now();
     scene.trio.hosts[holder].cut_between(&scene.database)?;
     let next = scene.trio.wait_holder_but(Some(holder), 5 * SECOND)?;
-    println!("{label}: moved {:?} after the holder lost the database", Stamp::now() - at);
+    println!("{label}: moved {:?} after the holder lost the database", Stamp::now().since(at));
     wait_until("the old holder without the address", 5 * SECOND, || {
         Ok(scene.trio.holders()? == [next])
     })?;
