@@ -80,6 +80,17 @@ pub(crate) struct Known {
     made: config::Check,
 }
 
+fn unknown(now: Instant, check: &config::Check) -> Known {
+    Known {
+        name: check.name.as_str().into(),
+        effect: check.effect,
+        verdict: None,
+        since: now,
+        found: Box::default(),
+        made: check.clone(),
+    }
+}
+
 /// The checks of one group on this host.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Health {
@@ -109,14 +120,7 @@ impl Health {
         let mut was = std::mem::take(&mut self.checks);
         let known = |check: &config::Check| {
             let old = was.iter().position(|k| k.made == *check);
-            old.map(|ix| was.swap_remove(ix)).unwrap_or_else(|| Known {
-                name: check.name.as_str().into(),
-                effect: check.effect,
-                verdict: None,
-                since: now,
-                found: Box::default(),
-                made: check.clone(),
-            })
+            old.map_or_else(|| unknown(now, check), |ix| was.swap_remove(ix))
         };
         self.checks = checks.iter().map(known).collect();
         self.challenge = None;

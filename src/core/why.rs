@@ -45,13 +45,11 @@ pub(crate) fn takeover(
 
 /// In which way a host that takes over is better than the one that holds.
 fn better_than(holder: &str, own: Worth, theirs: Worth) -> String {
-    match theirs.is_unfit() {
-        true => format!("{holder}, which cannot serve well"),
-        false => format!(
-            "{holder}, whose score is {} points worse",
-            theirs.deficit().saturating_sub(own.deficit())
-        ),
+    if theirs.is_unfit() {
+        return format!("{holder}, which cannot serve well");
     }
+    let worse = theirs.deficit().saturating_sub(own.deficit());
+    format!("{holder}, whose score is {worse} points worse")
 }
 
 /// Why a holder gives way to another node.

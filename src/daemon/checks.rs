@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant as Later, sleep};
+use tokio::time::sleep;
 
 use crate::config::{self, Config};
 use crate::core::check::{Checked, Debounce};
@@ -141,7 +141,7 @@ async fn run(check: config::Check, line: Arc<Line>, inbox: wake::Sender<Input>) 
     let mut owes = false;
     loop {
         owes |= line.asked.swap(false, Ordering::Relaxed);
-        let (began, from) = (clock::now(), Later::now());
+        let began = clock::now();
         let (passed, found) = match prober.look(check.timeout).await {
             Ok(found) => (true, found),
             Err(found) => (false, found),
@@ -154,8 +154,12 @@ async fn run(check: config::Check, line: Arc<Line>, inbox: wake::Sender<Input>) 
             seen.verdict = Some(verdict);
             seen.runs += 1;
             seen.failures += u64::from(!passed);
-            seen.last =
-                Some(Last { at: began, took: from.elapsed(), passed, found: found.clone() });
+            seen.last = Some(Last {
+                at: began,
+                took: clock::now().since(began),
+                passed,
+                found: found.clone(),
+            });
         }
         if changed || owes {
             owes &= !passed;
@@ -175,5 +179,5 @@ async fn run(check: config::Check, line: Arc<Line>, inbox: wake::Sender<Input>) 
 fn jittered(interval: Duration) -> Duration {
     let spread = interval * JITTER / 100;
     let twice = u32::try_from(spread.as_micros() * 2).unwrap_or(u32::MAX).max(1);
-    interval - spread + Duration::from_micros(u64::from(random::word() % twice))
+    interval.saturating_sub(spread) + Duration::from_micros(u64::from(random::word() % twice))
 }

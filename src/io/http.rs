@@ -72,15 +72,11 @@ pub(super) fn refused(place: &str, error: &io::Error) -> String {
 
 /// An error of the kernel's in words, without its number.
 pub(super) fn reason(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "refused".to_owned(),
-        io::ErrorKind::ConnectionReset => "the connection was reset".to_owned(),
-        io::ErrorKind::UnexpectedEof => "the connection was closed".to_owned(),
-        _ => {
-            let text = error.to_string();
-            text.split(" (os error").next().unwrap_or_default().to_owned()
-        }
+    if error.kind() == io::ErrorKind::ConnectionRefused {
+        return "refused".to_owned();
     }
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 /// What is closed is gone at once: hundreds of connections a second would leave tens of thousands

@@ -172,7 +172,7 @@ mod tests {
         ] {
             assert_eq!(message(bad), Err(NotPostgresql), "{bad:?}");
         }
-        assert_eq!(message(&[&b"E"[..], &[b'x'; LONGEST + 1]].concat()), Err(NotPostgresql));
+        assert_eq!(message(&vec![b'E'; LONGEST + 2]), Err(NotPostgresql));
     }
 
     #[test]

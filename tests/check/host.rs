@@ -10,7 +10,7 @@ use vipd::io::check::Prober;
 use vipd::io::clock;
 
 use super::namespace::{Far, ip};
-use super::rig::{Dir, Peer, SHORT, SOON, inside, look, look_shortly, mode};
+use super::rig::{Dir, Peer, SHORT, SOON, inside, look, look_shortly, mode, until};
 
 fn says(seen: Result<String, String>, good: &str) {
     assert_eq!(seen.as_deref(), Ok(good));
@@ -79,6 +79,8 @@ fn a_file_is_a_switch() {
 fn an_interface_has_carrier_or_not() {
     inside(|| async {
         let mut prober = Prober::new(&Probe::Interface("v0".into()));
+        // The kernel takes a moment to find carrier.
+        until(&Probe::Interface("v0".into()), &Ok("v0 is up")).await;
         says(prober.look(SOON).await, "v0 is up");
         ip("link set v1 down");
         tokio::time::timeout(SOON, prober.changed()).await.expect("carrier is lost");
@@ -88,6 +90,9 @@ fn an_interface_has_carrier_or_not() {
         ip("link set v0 up");
         ip("link set v1 up");
         tokio::time::timeout(SOON, prober.changed()).await.expect("and comes back");
+        until(&Probe::Interface("v0".into()), &Ok("v0 is up")).await;
+        // What comes of it comes to an end.
+        tokio::time::sleep(SHORT).await;
         says(prober.look(SOON).await, "v0 is up");
         let early = tokio::time::timeout(SHORT, prober.changed()).await;
         assert!(early.is_err(), "what was told before a look is forgotten");

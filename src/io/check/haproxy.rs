@@ -25,9 +25,9 @@ impl Haproxy {
         let question = format!("show stat {name} 4 -1\n");
         let path = self.socket.display();
         let answer = limit.of(self.ask(&question), "HAProxy does not answer").await?;
-        let answer = answer.map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => format!("there is no {path}"),
-            io::ErrorKind::ConnectionRefused => format!("nobody listens at {path}"),
+        let answer = answer.map_err(|e| match e.raw_os_error() {
+            Some(libc::ENOENT) => format!("there is no {path}"),
+            Some(libc::ECONNREFUSED) => format!("nobody listens at {path}"),
             _ => format!("{path}: {}", reason(&e)),
         })?;
         judge(&servers(&answer).map_err(|e| e.to_string())?, self.backend.as_ref())

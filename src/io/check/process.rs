@@ -35,10 +35,10 @@ impl Process {
             Ok(pid) => pid,
             Err(e) => {
                 self.held = None;
-                return Err(match e.kind() {
-                    io::ErrorKind::NotFound => format!("there is no {shown}"),
-                    io::ErrorKind::InvalidData => format!("{shown} holds no process number"),
-                    _ => format!("{shown}: {}", reason(&e)),
+                return Err(match e.raw_os_error() {
+                    Some(libc::ENOENT) => format!("there is no {shown}"),
+                    Some(_) => format!("{shown}: {}", reason(&e)),
+                    None => format!("{shown} holds no process number"),
                 });
             }
         };
