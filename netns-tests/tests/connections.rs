@@ -309,15 +309,23 @@ fn a_crowd_is_told_too_and_costs_little_while_nothing_happens() -> Result {
 
     stack.fail(holder, Fault::Move, Kind::Lease)?;
     let at = Stamp::now();
-    let reset = |stream: &mut TcpStream| {
-        stream.read(&mut [0]).is_err_and(|e| e.kind() == std::io::ErrorKind::ConnectionReset)
+    let mut reset = 0;
+    // A busy HAProxy closes some that it finds no database for, before the move.
+    let mut is_over = |stream: &mut TcpStream| match stream.read(&mut [0]) {
+        Ok(_) => true,
+        Err(e) => {
+            let told = e.kind() == std::io::ErrorKind::ConnectionReset;
+            reset += usize::from(told);
+            told
+        }
     };
     wait_until("everybody to be told", 3 * SECOND, || {
-        crowd.retain_mut(|stream| !reset(stream));
+        crowd.retain_mut(|stream| !is_over(stream));
         Ok(crowd.is_empty())
     })?;
-    println!("{CROWD} clients were told within {:.0?} of the move", Stamp::now().since(at));
-    wait_event(stack.trio.vipd(new), "clients-told", "1500 client(s)", 5 * SECOND)?;
+    assert!(reset > CROWD * 9 / 10, "{reset} were reset");
+    println!("{reset} clients were told within {:.0?} of the move", Stamp::now().since(at));
+    wait_event(stack.trio.vipd(new), "clients-told", "client(s) of an earlier", 5 * SECOND)?;
     Ok(())
 }
 
