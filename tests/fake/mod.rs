@@ -65,18 +65,16 @@ impl Backend for Fake {
     }
 
     async fn decide(&self, asked: Asked) -> Result<WillReport, ReloadError> {
-        match asked.node.as_deref() {
-            Some("hap9") => Err(ReloadError::Refused("no node \"hap9\"".to_owned())),
-            _ => {
-                let not_kept = asked.why.as_deref().filter(|why| *why == "disk full");
-                Ok(WillReport {
-                    text: format!("{asked:?}"),
-                    shared: asked.topic != Topic::Maintenance,
-                    unheard: vec!["hap3".into()],
-                    not_kept: not_kept.map(str::to_owned),
-                })
-            }
+        if asked.node.as_deref() == Some("hap9") {
+            return Err(ReloadError::Refused("no node \"hap9\"".to_owned()));
         }
+        let not_kept = asked.why.as_deref().filter(|why| *why == "disk full");
+        Ok(WillReport {
+            text: format!("{asked:?}"),
+            shared: asked.topic != Topic::Maintenance,
+            unheard: vec!["hap3".into()],
+            not_kept: not_kept.map(str::to_owned),
+        })
     }
 
     fn fence_history(&self) -> Vec<Record> {
