@@ -1,4 +1,4 @@
-//! What is looked at, against what is really there: HAProxy, PostgreSQL, PgBouncer, Patroni,
+//! What is looked at, against what is really there: HAProxy, PostgreSQL, `PgBouncer`, Patroni,
 //! processes, files, interfaces. Needs root and these programs; each test has a network of its own.
 
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails, also in its helpers")]

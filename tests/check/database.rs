@@ -1,4 +1,4 @@
-//! PostgreSQL, PgBouncer and Patroni as they are packaged.
+//! PostgreSQL, `PgBouncer` and Patroni as they are packaged.
 
 use std::fs;
 use std::path::Path;

@@ -51,9 +51,8 @@ pub(crate) async fn until(what: &Probe, expected: &Result<&str, &str>) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     });
-    if found.await.is_err() {
-        panic!("{what:?}: {seen:?}, not {expected:?}");
-    }
+    let found = found.await.is_ok();
+    assert!(found, "{what:?}: {seen:?}, not {expected:?}");
 }
 
 /// A directory that everybody may read and that is gone afterwards.
