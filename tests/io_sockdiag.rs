@@ -62,7 +62,8 @@ fn connections_end_and_listeners_go_on() {
     let mut expected: Vec<_> = [&v4_end, &mapped_end, &v6_end]
         .map(|end| Connection::new(end.local_addr().unwrap(), end.peer_addr().unwrap()).unwrap())
         .into();
-    (seen.sort_unstable(), expected.sort_unstable());
+    seen.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(seen, expected, "those to the addresses asked about, both ends told");
     let mut ended = end_connections(&vips, LIMIT).unwrap();
     ended.clients.sort_unstable();
