@@ -6,7 +6,6 @@ use super::super::diag::Diagnostic;
 use super::super::form;
 use super::super::read::{File, Group};
 use super::super::read_check::Check;
-use super::{assign, overrides};
 
 pub(super) fn check(file: &File, found: &mut Vec<Diagnostic>) {
     for check in file.checks.iter().filter(|c| c.kinds.len() == 1) {
@@ -83,29 +82,21 @@ fn idle_proxy(file: &File, check: &Check, found: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Weights that, all together, do not make up for the least difference of two priorities.
+/// Weights that, all together, are no more than what a holder may fall short by.
 fn scores(file: &File, group: &Group, found: &mut Vec<Diagnostic>) {
-    let scoring: Vec<_> = file
-        .checks
-        .iter()
-        .filter(|c| c.effect.as_ref().is_some_and(|e| e.value == "score") && is_about(c, group))
-        .collect();
-    let Ok(mut priorities) = assign(&overrides(file, group)) else { return };
-    priorities.sort_unstable();
-    let gaps = priorities.windows(2).filter_map(|pair| pair[1].0.checked_sub(pair[0].0));
-    let (Some(gap), Some(first)) = (gaps.filter(|gap| *gap > 0).min(), scoring.first()) else {
-        return;
-    };
+    let scores = |c: &&Check| c.effect.as_ref().is_some_and(|e| e.value == "score");
+    let scoring: Vec<_> =
+        file.checks.iter().filter(scores).filter(|c| is_about(c, group)).collect();
+    let (Some(first), Some(stickiness)) = (scoring.first(), &group.stickiness) else { return };
     let weight = |c: &&Check| c.weight.as_ref().map_or(10, |w| u32::from(w.value));
     let total: u32 = scoring.iter().map(weight).sum();
-    if total < u32::from(gap) {
+    if total <= u32::from(stickiness.value) {
         let at = first.weight.as_ref().map_or_else(|| first.at.clone(), |w| w.at.clone());
         let name = group.name.as_ref().map_or("", |n| n.value.as_str());
         let d = Diagnostic::warning(at, format!("the scores of `{name}` never move it"))
             .label(format!("all weights together are {total}"))
-            .help(format!(
-                "the priorities of two nodes are {gap} apart or more: weigh more than that"
-            ));
+            .related(stickiness.at.clone(), "a holder may fall short by that much")
+            .help("weigh more than that");
         found.push(d);
     }
 }
