@@ -210,6 +210,19 @@ pub enum Command {
     /// LEVEL are those of the file, POWER is what the device says of the node. Run it where vipd
     /// runs, as root or as vipd's user, for the secrets.
     Doctor(DoctorArgs),
+    /// Say for every node why it is or is not the one that holds a group
+    ///
+    /// Its priority, by how many points its health falls short, what speaks against it, what
+    /// operators have decided; the checks of this node; and what would happen if the holder died
+    /// now. POINTS count before PRIO. As this node knows it: of others it knows what they say of
+    /// themselves, so ask there for the checks of another node.
+    Explain {
+        /// Which group
+        group: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Hand a group over to a node, at once, and say how long nobody answered
     ///
     /// On any node. Only a group that is held by lease can be handed over; nothing of it is left
@@ -530,7 +543,7 @@ mod tests {
         let pages = man_pages().unwrap();
         let names: Vec<_> = pages.iter().map(|(n, _)| n.as_str()).collect();
         assert_eq!(names[..3], ["vipctl.8", "vipd.8", "vipctl-status.8"]);
-        assert_eq!(names.len(), 21);
+        assert_eq!(names.len(), 22);
         for (name, text) in &pages {
             let text = String::from_utf8(text.clone()).unwrap();
             assert!(text.contains(".SH \"EXIT STATUS\"\n.TP\n\\fB0\\fR\n"), "{name}: {text}");

@@ -63,6 +63,12 @@ fn the_power_goes_off_then_another_one_serves_then_it_comes_on() -> Result {
     for words in ["is not heard and may serve", "verified off", "is back"] {
         assert!(history.contains(words), "{words}: {history}");
     }
+    // The third one heard what was done, why, and how long it took.
+    let third = others.iter().copied().find(|n| *n != fencer).expect("there are three");
+    let history = said(&rig.vipd(third).ctl(&["fence", "history"])?);
+    for words in ["says:", "verified off after", "is not heard and may serve"] {
+        assert!(history.contains(words), "{words}: {history}");
+    }
     assert_eq!(rig.cycles(holder), [false, true]);
     assert_eq!(double.report(cut).overlaps(), []);
     Ok(())

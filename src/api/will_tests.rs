@@ -31,6 +31,8 @@ fn status() -> Status {
         lease: None,
         checks: Vec::new(),
         recovering: None,
+        standings: Vec::new(),
+        outlook: String::new(),
         conditions: Vec::new(),
     };
     Status {

@@ -1,5 +1,7 @@
 //! `vipctl`: arguments to one request to words, a table or JSON.
 
+#[path = "vipctl/explain.rs"]
+mod explain;
 #[path = "vipctl/will.rs"]
 mod will;
 
@@ -84,6 +86,7 @@ fn run(args: &Vipctl) -> Result<u8, Failure> {
         Command::Events(args) => on_runtime(events(common, args)),
         Command::Replay { file } => replay(file),
         Command::Move { group, node, drain } => on_runtime(hand_over(common, group, node, *drain)),
+        Command::Explain { group, json } => on_runtime(explain::explain(common, group, *json)),
         Command::Will(command) => on_runtime(will::decide(common, command)),
         Command::Fence(args) => on_runtime(fence(common, args)),
         Command::Hook(args) => on_runtime(hook(common, args)),

@@ -140,6 +140,12 @@ impl Health {
         self.checks.iter().filter(|k| k.effect == Effect::Disqualify && k.verdict == Some(false))
     }
 
+    /// The failing checks that cost points.
+    pub(crate) fn failing_scores(&self) -> impl Iterator<Item = &Known> {
+        let scores = |k: &&Known| matches!(k.effect, Effect::Score(_));
+        self.checks.iter().filter(scores).filter(|k| k.verdict == Some(false))
+    }
+
     /// By how much this host falls short: what is not known yet counts as good.
     pub(crate) fn deficit(&self) -> u8 {
         if self.failing().next().is_some() {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use crate::config::{Config, Device, FenceAction, Safety, When};
 use crate::types::{Instant, Priority, VoterIx};
-use crate::wire::peer::{Message, News};
+use crate::wire::peer::will::Text;
+use crate::wire::peer::{Entry, Message, News};
 
 use super::event::{Action, FenceEvent, Past, Power};
 use super::fence::{Deed, Phase, Sight, Target, Want, Why};
@@ -37,6 +38,14 @@ pub(super) struct Fencing {
     looked: Instant,
     /// Since when this node is run, and hears a majority.
     awake: Option<Instant>,
+}
+
+impl Fencing {
+    /// How far it is with the fencing of a node.
+    pub(super) fn phase(&self, node: usize) -> Option<&Phase> {
+        let node = u16::try_from(node).ok()?;
+        self.targets.get(&node).map(Target::phase)
+    }
 }
 
 impl Node {
@@ -332,9 +341,17 @@ impl Node {
                 | Deed::Powered => {}
             }
             if let Some((severity, kind, text)) = why::fencing(&name, &deed) {
+                self.tell_of_fencing(node, &text, out);
                 self.parts(out).1.note_of(name.clone(), now, severity, kind, text);
             }
         }
+    }
+
+    /// The others are told in words, for their histories; what is lost of that is not told again.
+    fn tell_of_fencing(&self, node: u16, text: &str, out: &mut Vec<Action>) {
+        let news = News::Tale { node: voter(node), text: Text::new(text) };
+        let tell = |to| Action::Tell { to, entry: Entry { group: 0, news } };
+        out.extend(self.others().map(tell));
     }
 
     fn use_device(&mut self, node: u16, device: u16, power: Power, out: &mut Vec<Action>) {
@@ -362,6 +379,11 @@ impl Node {
                 && self.lease.as_ref().is_some_and(|lease| !lease.is_proven(node, mark))
             {
                 told.insert(node);
+            }
+            if let News::Tale { node, text } = entry.news {
+                let text = format!("{} says: {}", self.voter_name(from), text.as_str());
+                let name = self.voter_name(node);
+                self.parts(out).1.note_of(name, now, Severity::Info, "fence-told", text);
             }
         }
         for node in told {

@@ -28,6 +28,7 @@ pub mod check;
 pub mod clients;
 mod election;
 pub mod event;
+mod explain;
 pub mod fence;
 mod fencing;
 mod gap;

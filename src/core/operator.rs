@@ -156,7 +156,7 @@ impl Node {
     }
 
     /// The other nodes: the first voters, in the order of the file.
-    fn others(&self) -> impl Iterator<Item = VoterIx> + use<> {
+    pub(super) fn others(&self) -> impl Iterator<Item = VoterIx> + use<> {
         let (nodes, me) = (self.config.nodes.len(), self.me);
         let shared = self.config.has_channel();
         (0..nodes)
@@ -211,7 +211,7 @@ impl Node {
         }
         for id in self.order.clone() {
             let Some(name) = self.groups.get(&id).map(|g| g.config.name.clone()) else { continue };
-            let forbidden = self.forbidden(now, &name);
+            let forbidden = self.forbidden(now, &name, &self.config.nodes[self.me].name);
             let hands_off = self.hands_off(now, &name).is_some();
             self.with(id, out, |group, out| group.heed(now, forbidden, hands_off, out));
         }
@@ -224,12 +224,11 @@ impl Node {
         true
     }
 
-    /// Why this host must not hold a group, in words.
-    fn forbidden(&self, now: Instant, group: &str) -> Option<String> {
-        let me = &self.config.nodes[self.me].name;
+    /// Why a node must not hold a group, in words.
+    pub(super) fn forbidden(&self, now: Instant, group: &str, node: &str) -> Option<String> {
         let will = &self.operator.will;
-        let standby = will.about(now, &About::standby(me)).map(|said| ("in standby", said));
-        let banned = || will.about(now, &About::ban(group, me)).map(|said| ("banned", said));
+        let standby = will.about(now, &About::standby(node)).map(|said| ("in standby", said));
+        let banned = || will.about(now, &About::ban(group, node)).map(|said| ("banned", said));
         standby
             .or_else(banned)
             .map(|(what, said)| format!("{what}, says {}", who(said.by, said.why)))

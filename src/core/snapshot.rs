@@ -134,6 +134,8 @@ impl Node {
             lease: self.lease_status(now, group),
             checks: group.health.checks().iter().map(check_status).collect(),
             recovering: group.damper.better_at().map(|at| (at, group.damper.relapses())),
+            standings: self.standings(now, group),
+            outlook: self.outlook(now, group),
             conditions: group_conditions(now, group),
         }
     }

@@ -215,8 +215,34 @@ pub struct GroupStatus {
     /// it relapsed lately.
     #[serde(default)]
     pub recovering: Option<(Instant, u32)>,
+    /// How each node stands to it.
+    #[serde(default)]
+    pub standings: Vec<StandingStatus>,
+    /// What would happen if the holder died now, in words.
+    #[serde(default)]
+    pub outlook: String,
     /// What is wrong, or worth knowing.
     pub conditions: Vec<Condition>,
+}
+
+/// How a node stands to a group, as this one sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct StandingStatus {
+    /// Which node.
+    pub node: String,
+    /// Whether that is this one.
+    pub me: bool,
+    /// Whether it holds the group.
+    pub holds: bool,
+    /// Whether it would be the next.
+    pub next: bool,
+    /// The priority in force; `None` if it takes no part, or that is not known.
+    pub priority: Option<Priority>,
+    /// By how many points its health falls short; `None` also where it is unfit.
+    pub points: Option<u8>,
+    /// Why, in words.
+    pub words: String,
 }
 
 /// A check of a group, on this node.

@@ -199,6 +199,8 @@ pub(crate) fn status() -> Status {
         proxy: None,
         checks: vec![],
         recovering: None,
+        standings: Vec::new(),
+        outlook: String::new(),
         conditions: vec![],
     };
     Status {

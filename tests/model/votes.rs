@@ -319,6 +319,7 @@ impl Scene {
             | News::Move { .. }
             | News::Part { .. }
             | News::Word(_)
+            | News::Tale { .. }
             | News::Words { .. }
             | News::Fenced { .. } => {}
         }

@@ -3,6 +3,7 @@
 mod checks;
 mod connections;
 mod events;
+mod explain;
 mod fencing;
 mod groups;
 mod hooks;
@@ -16,6 +17,7 @@ mod will;
 use jiff::Zoned;
 
 pub use events::event;
+pub use explain::explain;
 pub use hooks::{hook, hooks};
 pub use moving::{drained, draining, moved};
 pub use status::status;

@@ -50,6 +50,8 @@ fn group(name: &str, role: Role) -> GroupStatus {
         }),
         checks: vec![],
         recovering: None,
+        standings: Vec::new(),
+        outlook: String::new(),
         conditions: vec![],
     }
 }

@@ -42,7 +42,7 @@ impl Group {
 
     /// How good this host and whoever advertises are. Of a router of another make only its priority
     /// is known, and it knows no more of this host.
-    pub(super) fn against(&self, from: IpAddr, priority: Priority) -> (Worth, Worth) {
+    pub(crate) fn against(&self, from: IpAddr, priority: Priority) -> (Worth, Worth) {
         match self.rivals.iter().find(|(ip, _)| *ip == from) {
             Some((_, configured)) => (self.worth(), Worth::heard(*configured, priority)),
             None => (Worth::new(self.effective_priority(), 0), Worth::new(priority, 0)),

@@ -125,6 +125,7 @@ impl Lease {
             | News::Report(_)
             | News::Part { .. }
             | News::Word(_)
+            | News::Tale { .. }
             | News::Words { .. } => {}
         }
     }

@@ -295,8 +295,8 @@ impl Lease {
         })
     }
 
-    /// The other nodes that could hold the group, and how good they are.
-    pub(super) fn candidates(
+    /// The other nodes that could hold the group, how good they are, and whether they want it.
+    pub fn candidates(
         &self,
         now: Instant,
         group: u16,

@@ -51,6 +51,7 @@ impl Lease {
             | News::Grant { .. }
             | News::Part { .. }
             | News::Word(_)
+            | News::Tale { .. }
             | News::Words { .. } => false,
             News::Report(report) => {
                 let known = self.electors.get(from.index());

@@ -373,6 +373,8 @@ impl Booth {
             lease,
             checks: Vec::new(),
             recovering: None,
+            standings: Vec::new(),
+            outlook: String::new(),
             conditions: Vec::new(),
         }
     }

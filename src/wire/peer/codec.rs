@@ -52,6 +52,7 @@ const MOVE: u8 = 6;
 const FENCED: u8 = 7;
 const PART: u8 = 8;
 const WORD: u8 = 9;
+const TALE: u8 = 10;
 const WORDS: u8 = 11;
 
 const HELD: u8 = 1;
@@ -177,6 +178,10 @@ fn put_entry(entry: &Entry, out: &mut Vec<u8>) {
         News::Word(word) => {
             out.push(WORD);
             will::put(&word, out);
+        }
+        News::Tale { node, text } => {
+            out.extend([TALE, node.0]);
+            will::put_text(&text, out);
         }
         News::Words { mark } => {
             out.push(WORDS);
@@ -362,6 +367,10 @@ impl Input<'_> {
             FENCED => News::Fenced { node: self.voter()?, mark: GateId(self.u128()?) },
             PART => News::Part { name: self.u32()?, value: self.u64()? },
             WORD => News::Word(will::take(self)?),
+            TALE => {
+                let (node, length) = (self.voter()?, self.u8()?);
+                News::Tale { node, text: will::text(self, length)? }
+            }
             WORDS => News::Words { mark: self.u64()? },
             _ => return Err(Malformed::Kind(kind)),
         };
@@ -495,6 +504,8 @@ mod tests {
             any::<(u32, u64)>().prop_map(|(name, value)| News::Part { name, value }),
             word().prop_map(News::Word),
             any::<u64>().prop_map(|mark| News::Words { mark }),
+            (voter(), "\\PC{0,200}")
+                .prop_map(|(node, text)| News::Tale { node, text: Text::new(&text) }),
         ];
         (any::<u16>(), news).prop_map(|(group, news)| Entry { group, news })
     }
@@ -673,7 +684,10 @@ mod tests {
         let request = News::Request { gate, round, epoch: 3 };
         let held = denial(Denial::Held { by: VoterIx(1), left: MAX_TIME });
         assert_eq!(message(longest).len(), HEAD + LONGEST_ENTRY);
-        assert!([request, held, epoch].iter().all(|n| message(*n).len() <= HEAD + LONGEST_ENTRY));
+        let tale = News::Tale { node: VoterIx(1), text: Text::new(&"t".repeat(500)) };
+        assert!(
+            [request, held, epoch, tale].iter().all(|n| message(*n).len() <= HEAD + LONGEST_ENTRY)
+        );
     }
 
     #[test]

@@ -133,6 +133,13 @@ pub enum News {
         /// The mark.
         mark: u64,
     },
+    /// What became of the fencing of a node, in the words of whoever fences it; about no group.
+    Tale {
+        /// Which node.
+        node: VoterIx,
+        /// The words.
+        text: will::Text<{ will::LONGEST_TALE }>,
+    },
     /// Please hand the group over to this node, an operator says.
     Move {
         /// To whom.

@@ -17,6 +17,8 @@ use crate::types::VoterIx;
 pub const LONGEST_NAME: usize = 32;
 /// Bytes that a reason may have.
 pub const LONGEST_REASON: usize = 64;
+/// Bytes that a tale may have.
+pub const LONGEST_TALE: usize = 136;
 /// Bytes of the longest word.
 pub(super) const LONGEST: usize = 45 + LONGEST_NAME + LONGEST_REASON;
 
@@ -167,7 +169,15 @@ pub(super) fn take(input: &mut Input<'_>) -> Result<Word, Malformed> {
     })
 }
 
-fn text<const N: usize>(input: &mut Input<'_>, length: u8) -> Result<Text<N>, Malformed> {
+pub(super) fn put_text<const N: usize>(text: &Text<N>, out: &mut Vec<u8>) {
+    out.push(text.length);
+    out.extend(text.as_str().as_bytes());
+}
+
+pub(super) fn text<const N: usize>(
+    input: &mut Input<'_>,
+    length: u8,
+) -> Result<Text<N>, Malformed> {
     let mut bytes = [0; N];
     let place = bytes.get_mut(..usize::from(length)).ok_or(Malformed::Text)?;
     for byte in place.iter_mut() {

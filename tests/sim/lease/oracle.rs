@@ -211,6 +211,7 @@ impl World {
             | News::Move { .. }
             | News::Part { .. }
             | News::Word(_)
+            | News::Tale { .. }
             | News::Words { .. }
             | News::Fenced { .. } => {}
         }
