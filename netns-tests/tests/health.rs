@@ -7,8 +7,11 @@
     reason = "the lab measures and waits in real time, and prints the figures"
 )]
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
+use netns_tests::freezer::Unkillable;
 use netns_tests::peer::backend::Backend;
 use netns_tests::trio::{GROUP, Kind, Trio, VIP};
 use netns_tests::{Host, Result, Stamp, pause, wait_until};
@@ -159,4 +162,42 @@ fn a_failure_that_all_share_moves_nothing() -> Result {
 #[test]
 fn nor_without_a_lease() -> Result {
     common("common-vrrp", Kind::Vrrp)
+}
+
+/// A script that SIGKILL does not end: the check fails, no further one is started, and it is run
+/// again once that one is gone.
+#[test]
+fn a_script_that_cannot_be_killed_is_not_joined_by_others() -> Result {
+    let mut trio = Trio::new("immortal", Kind::Lease)?;
+    let dir = trio.lab.dir().to_path_buf();
+    let (pid, script) = (dir.join("pid"), dir.join("look"));
+    // Only the first run hangs.
+    let text =
+        format!("#!/bin/sh\n[ -e {0} ] && exit 0\necho $$ >{0}\nexec sleep 60\n", pid.display());
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let config = trio.config()
+        + &format!(
+            "\n[[check]]\nname = \"look\"\nrun = [{script:?}]\nuser = \"root\"\n\
+             interval = \"200ms\"\ntimeout = \"1s\"\n"
+        );
+    trio.start_with(0, &config)?;
+    let mut found = None;
+    wait_until("a run", 5 * SECOND, || {
+        found = fs::read_to_string(&pid).ok().and_then(|text| text.trim().parse().ok());
+        Ok(found.is_some())
+    })?;
+    let stuck = Unkillable::make(&dir, found.unwrap())?;
+    let check = |trio: &mut Trio| -> Result<serde_json::Value> {
+        Ok(trio.vipd(0).status()?["groups"][0]["checks"][0].clone())
+    };
+    let joins = |said: &serde_json::Value| said["found"].to_string().contains("an earlier run");
+    wait_until("a check that waits", 10 * SECOND, || Ok(joins(&check(&mut trio)?)))?;
+    pause(2 * SECOND);
+    let said = check(&mut trio)?;
+    assert!(joins(&said) && said["verdict"] == false, "{said}");
+    assert!(stuck.lives());
+    drop(stuck);
+    wait_until("a check that passes", 5 * SECOND, || Ok(check(&mut trio)?["verdict"] == true))?;
+    Ok(())
 }

@@ -34,7 +34,7 @@ impl Node {
             me: standing.node == self.me,
             holds: standing.holds,
             next: next == Some(standing.node),
-            priority: standing.worth.map(|w| w.effective()),
+            priority: standing.worth.map(Worth::effective),
             points: standing.worth.filter(|w| !w.is_unfit()).map(Worth::deficit),
             words: words(standing, next),
         });
@@ -177,7 +177,7 @@ fn words(standing: &Standing, next: Option<usize>) -> String {
         (false, None) => "cannot take it".to_owned(),
     };
     if points > 0 {
-        text += &format!(", {points} points worse than well");
+        text = format!("{text}, {points} points worse than well");
     }
     if against.is_empty() { text } else { format!("{text}: {against}") }
 }

@@ -71,7 +71,7 @@ impl Prober {
             Probe::Interface(name) => Kind::Interface(interface::Interface::new(name)),
             Probe::Neighbour(ip) => Kind::Neighbour(neighbour::Neighbour::new(ip)),
             Probe::Ping(ip) => Kind::Ping(ip),
-            Probe::Run { argv, user } => Kind::Run(run::Run { argv, user }),
+            Probe::Run { argv, user } => Kind::Run(run::Run { argv, user, immortal: None }),
         })
     }
 

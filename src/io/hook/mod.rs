@@ -4,6 +4,7 @@ mod post;
 mod script;
 
 pub use post::{Post, post};
+pub(in crate::io) use script::attempt;
 pub use script::{Script, Trusted, examine, run};
 
 /// As much as is kept of what a call printed, in bytes and in lines.

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
 use tokio::time::{sleep, timeout};
 
-use super::super::proxy::spawn::{self, Account, Given, Spawned};
+use super::super::proxy::spawn::{self, Account, Child, Given, Spawned};
 use super::super::trust::{self, Distrust};
 use super::{Outcome, Tail};
 
@@ -58,22 +58,30 @@ pub fn examine(path: &Path, user: Option<&str>) -> Result<Trusted, String> {
 /// Runs `script` for no longer than `limit`; then it is killed with everything it started that
 /// did not leave its group.
 pub async fn run(script: Script, limit: Duration) -> Outcome {
+    attempt(script, limit).await.0
+}
+
+/// The same; gives back what goes on after SIGKILL, so that whoever calls again can wait for its
+/// end.
+pub(in crate::io) async fn attempt(script: Script, limit: Duration) -> (Outcome, Option<Child>) {
     let mut over = pin!(sleep(limit));
     let late = format!("killed: not done after {limit:?}");
     let (path, user) = (script.argv.first().cloned().unwrap_or_default(), script.user.clone());
     let looked = tokio::task::spawn_blocking(move || examine(Path::new(&path), user.as_deref()));
     let trusted = tokio::select! {
         looked = looked => looked.unwrap_or_else(|e| Err(e.to_string())),
-        () = &mut over => return Outcome::failed(format!("its user was not found within {limit:?}")),
+        () = &mut over => {
+            return (Outcome::failed(format!("its user was not found within {limit:?}")), None);
+        }
     };
     let started = trusted.and_then(|Trusted(account)| start(&script, account.as_ref()));
     let Spawned { mut child, input, out, err } = match started {
         Ok(started) => started,
-        Err(why) => return Outcome::failed(why),
+        Err(why) => return (Outcome::failed(why), None),
     };
     let mut streams = Streams::new(out.into(), err.into());
     let (mut feeding, mut done) = (pin!(feed(input, script.input)), false);
-    let mut tail = Tail::default();
+    let (mut tail, mut immortal) = (Tail::default(), false);
     let result = loop {
         tokio::select! {
             biased;
@@ -85,6 +93,7 @@ pub async fn run(script: Script, limit: Duration) -> Outcome {
             () = &mut over => {
                 child.signal(Signal::KILL);
                 let gone = timeout(GRACE, child.ended()).await.is_ok();
+                immortal = !gone;
                 break Err(if gone { late } else { format!("{late}, and goes on after SIGKILL") });
             }
             () = &mut feeding, if !done => done = true,
@@ -99,7 +108,7 @@ pub async fn run(script: Script, limit: Duration) -> Outcome {
     };
     // Whoever left the group may hold them open for ever.
     let _ = timeout(LAST_WORDS, rest).await;
-    Outcome { result, output: tail.text() }
+    (Outcome { result, output: tail.text() }, immortal.then_some(child))
 }
 
 fn start(script: &Script, account: Option<&Account>) -> Result<Spawned, String> {
