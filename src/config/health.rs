@@ -144,6 +144,11 @@ pub struct Postgresql {
 }
 
 impl Config {
+    /// Whether any check of a group costs points.
+    pub fn has_scores(&self, group: &str) -> bool {
+        self.checks_of(group).any(|c| matches!(c.effect, Effect::Score(_)))
+    }
+
     /// The checks that are about a group.
     pub fn checks_of<'a>(&'a self, group: &'a str) -> impl Iterator<Item = &'a Check> {
         let about = move |c: &&Check| c.groups.is_empty() || c.groups.iter().any(|g| g == group);

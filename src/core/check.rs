@@ -140,6 +140,11 @@ impl Health {
         self.checks.iter().filter(|k| k.effect == Effect::Disqualify && k.verdict == Some(false))
     }
 
+    /// Whether any check costs points: only then a priority says two things.
+    pub(crate) fn has_scores(&self) -> bool {
+        self.checks.iter().any(|k| matches!(k.effect, Effect::Score(_)))
+    }
+
     /// The failing checks that cost points.
     pub(crate) fn failing_scores(&self) -> impl Iterator<Item = &Known> {
         let scores = |k: &&Known| matches!(k.effect, Effect::Score(_));

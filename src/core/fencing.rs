@@ -25,8 +25,9 @@ const SIGHT: Duration = Duration::from_secs(3);
 #[derive(Debug, Default)]
 pub(super) struct Fencing {
     targets: BTreeMap<u16, Target>,
-    /// Devices at work, by the number of their run: for which node, and to do what.
-    runs: BTreeMap<u64, (u16, Power)>,
+    /// Devices at work, by the number of their run: for which node, which of its devices, and to do
+    /// what.
+    runs: BTreeMap<u64, (u16, u16, Power)>,
     last_run: u64,
     /// Nodes that an operator wants to be fenced.
     orders: BTreeSet<u16>,
@@ -60,11 +61,11 @@ impl Node {
             }
             FenceEvent::Confirm(node) => self.confirm_off(now, node, out),
             FenceEvent::Told { run, result } => {
-                let Some((node, power)) = self.fencing.runs.remove(&run) else { return };
+                let Some((node, device, power)) = self.fencing.runs.remove(&run) else { return };
                 let action = self.config.fencing.action;
                 let mut deeds = Vec::new();
                 if let Some(target) = self.fencing.targets.get_mut(&node) {
-                    target.told(now, power, result, action, &mut deeds);
+                    target.told(now, (device, power), result, action, &mut deeds);
                 }
                 self.carry_out(now, node, deeds, out);
             }
@@ -114,7 +115,11 @@ impl Node {
         targets.extend(old.into_iter().filter_map(|(node, target)| Some((place(node)?, target))));
         let old = std::mem::take(runs);
         let moved = old.into_iter();
-        runs.extend(moved.filter_map(|(run, (node, power))| Some((run, (place(node)?, power)))));
+        runs.extend(
+            moved.filter_map(|(run, (node, device, power))| {
+                Some((run, (place(node)?, device, power)))
+            }),
+        );
         *orders = std::mem::take(orders).into_iter().filter_map(place).collect();
     }
 
@@ -359,9 +364,9 @@ impl Node {
         let run = self.fencing.last_run;
         if power == Power::Off {
             // Whatever another run says proves nothing about this one.
-            self.fencing.runs.retain(|_, (of, _)| *of != node);
+            self.fencing.runs.retain(|_, (of, ..)| *of != node);
         }
-        self.fencing.runs.insert(run, (node, power));
+        self.fencing.runs.insert(run, (node, device, power));
         out.push(Action::Fence { run, node, device, power });
     }
 

@@ -1,8 +1,8 @@
 //! How good a host is for a group: health first, preference second.
 //!
-//! Adverts and reports carry one number, the priority in force. Every node has the configured
-//! priorities of all, so the number tells both: what the file prefers, and how much worse than that
-//! a host says it is.
+//! Adverts and reports carry one number, the priority in force; 1 means unfit. Where checks cost
+//! points it tells two things, as every node has the configured priorities of all: what the file
+//! prefers, and how much worse than that a host says it is.
 
 use std::cmp::{Ordering, Reverse};
 

@@ -322,13 +322,22 @@ impl Target {
     pub fn told(
         &mut self,
         now: Instant,
-        power: Power,
+        (device, power): (u16, Power),
         result: Result<(), (Box<str>, bool)>,
         action: FenceAction,
         out: &mut Vec<Deed>,
     ) {
         if power == Power::Off {
-            let Phase::Off { why, began, at: None, .. } = self.phase else { return };
+            let Phase::Off { why, began, at: None, .. } = self.phase else {
+                // A person's word came first. The node may run again by now, and has just been cut.
+                if result.is_ok() && action == FenceAction::Reboot {
+                    self.rest.push(device);
+                    if !self.powering {
+                        self.power_on(out);
+                    }
+                }
+                return;
+            };
             let Some(ladder) = &mut self.ladder else { return };
             let next = match &result {
                 Ok(()) => ladder.told(true, true),
@@ -457,7 +466,7 @@ mod tests {
             let mut out = Vec::new();
             let result = if ok { Ok(()) } else { Err(("no power".into(), true)) };
             let power = if self.target.powering { Power::On } else { Power::Off };
-            self.target.told(at(ms), power, result, self.action, &mut out);
+            self.target.told(at(ms), (0, power), result, self.action, &mut out);
             out
         }
     }
@@ -560,7 +569,7 @@ mod tests {
         let begins = [Deed::Began(Why::Lost), Deed::Off(0)];
         assert_eq!(bench.see(7_000, Some(want(Why::Lost)), false, true), begins);
         let mut out = Vec::new();
-        bench.target.told(at(7_010), Power::On, Ok(()), bench.action, &mut out);
+        bench.target.told(at(7_010), (0, Power::On), Ok(()), bench.action, &mut out);
         assert_eq!(out, [], "that it is on does not mean that it is off");
     }
 
@@ -591,5 +600,15 @@ mod tests {
         bench.target.confirm(at(200));
         assert!(matches!(bench.target.phase(), Phase::Down { .. }));
         assert_eq!(bench.told(300, true), []);
+    }
+
+    /// The node was started again by then: it does not stay off.
+    #[test]
+    fn a_device_that_cuts_the_power_after_that_is_to_switch_it_on() {
+        let mut bench = Bench { action: FenceAction::Reboot, ..Bench::new(1) };
+        bench.see(0, Some(want(Why::Lost)), false, true);
+        bench.target.confirm(at(200));
+        assert_eq!(bench.told(300, true), [Deed::On(0)]);
+        assert_eq!(bench.told(310, true), [Deed::Powered]);
     }
 }

@@ -44,7 +44,10 @@ impl Group {
     /// is known, and it knows no more of this host.
     pub(crate) fn against(&self, from: IpAddr, priority: Priority) -> (Worth, Worth) {
         match self.rivals.iter().find(|(ip, _)| *ip == from) {
-            Some((_, configured)) => (self.worth(), Worth::heard(*configured, priority)),
+            Some((_, configured)) => {
+                let configured = if self.health.has_scores() { *configured } else { priority };
+                (self.worth(), Worth::heard(configured, priority))
+            }
             None => (Worth::new(self.effective_priority(), 0), Worth::new(priority, 0)),
         }
     }
@@ -100,15 +103,19 @@ impl Group {
         }
     }
 
-    /// Nodes take over from an unfit holder. A router of another make may not: an unfit holder gives
-    /// way to it, and takes the addresses back with the least priority if it does not come forward.
+    /// An unfit holder gives way, and finds out so whether anybody fitter is there; if nobody is, it
+    /// takes the addresses back with the least priority. Where checks fail it stays: nodes that are
+    /// better take over from it. Routers of other makes may not do that.
     pub(super) fn yield_if_unfit(&mut self, now: Instant, out: &mut Out<'_>) {
         if self.is_fit() || self.is_hands_off() {
             self.yield_at = None;
             self.yield_pause = YIELD_AGAIN;
             return;
         }
-        if !self.config.routers.is_empty() && self.yield_at.is_none_or(|at| now >= at) {
+        // What a check finds may be found everywhere: then nothing is to move.
+        let local = self.health.failing().next().is_none() && !self.destinations.is_empty();
+        let leaves = local || !self.config.routers.is_empty();
+        if leaves && self.yield_at.is_none_or(|at| now >= at) {
             let why = format!("unfit: {}", why::unfit(self));
             self.yield_at = None;
             self.release(now, Then::Backup, why, out);

@@ -37,7 +37,7 @@ pub struct Setup {
     pub run: Incarnation,
     /// Whether what outlives this process has the votes of an earlier one.
     pub remembers: bool,
-    /// The priorities that the file gives the nodes, by group.
+    /// The priorities that the file gives the nodes, by group: of those whose checks cost points.
     pub priorities: BTreeMap<u16, Vec<Priority>>,
 }
 
@@ -62,7 +62,11 @@ impl Setup {
             fences: fenced.map(|(node, _)| node).collect(),
             run,
             remembers: false,
-            priorities: (0..).zip(config.groups.iter().map(|g| g.priorities.clone())).collect(),
+            priorities: (0..)
+                .zip(&config.groups)
+                .filter(|(_, g)| config.has_scores(&g.name))
+                .map(|(place, g)| (place, g.priorities.clone()))
+                .collect(),
         }
     }
 }

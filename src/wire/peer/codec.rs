@@ -642,7 +642,7 @@ mod tests {
             (report, 60, 1, Malformed::Denied),
             (report, 64, 1, Malformed::Denied),
             (report, HEAD + 2, 0, Malformed::Kind(0)),
-            (report, HEAD + 2, 10, Malformed::Kind(10)),
+            (report, HEAD + 2, 12, Malformed::Kind(12)),
             (report, HEAD + 3, 64, Malformed::Flags(64)),
             (report, HEAD + 4, 100, Malformed::Denied),
             (report, HEAD + 17, 32, Malformed::Voter(32)),
