@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use crate::clock::wait_until;
+use crate::cluster::said;
 use crate::double::Double;
 use crate::peer::keepalived::{self, Instance};
 use crate::peer::vipd::Vipd;
@@ -196,6 +197,16 @@ impl Trio {
             Some(Daemon::Vipd(vipd)) => vipd,
             Some(Daemon::Keepalived(_)) | None => panic!("no vipd on host number {n}"),
         }
+    }
+
+    /// What `vipctl` says on host number `n`.
+    ///
+    /// # Panics
+    /// If no daemon of ours runs there, or `vipctl` does not succeed.
+    pub fn ctl(&mut self, n: usize, arguments: &[&str]) -> Result<String> {
+        let output = self.vipd(n).ctl(arguments)?;
+        assert!(output.status.success(), "{arguments:?}: {}", said(&output));
+        Ok(said(&output))
     }
 
     /// The process of what runs on host number `n`.

@@ -55,13 +55,6 @@ impl Scene {
         Ok(())
     }
 
-    /// What `vipctl` says on host number `n`.
-    fn says(&mut self, n: usize, arguments: &[&str]) -> Result<String> {
-        let output = self.trio.vipd(n).ctl(arguments)?;
-        assert!(output.status.success(), "{output:?}");
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
     /// What happened to addresses so far.
     fn moves(&self) -> usize {
         self.trio.watch.events().len()
@@ -80,14 +73,14 @@ fn alone(label: &str, kind: Kind, effect: &str) -> Result {
     wait_until("the old holder without the address", 5 * SECOND, || {
         Ok(scene.trio.holders()? == [next])
     })?;
-    let said = scene.says(holder, &["status"])?;
+    let said = scene.trio.ctl(holder, &["status"])?;
     assert!(said.contains("FAILS"), "{said}");
-    let said = scene.says(holder, &["explain", GROUP])?;
+    let said = scene.trio.ctl(holder, &["explain", GROUP])?;
     println!("{said}");
     let score = effect.contains("score");
     let how = if score { "5 points worse" } else { "cannot serve well" };
     assert!(said.contains(how) && said.contains("check database fails"), "{said}");
-    let said = scene.says(next, &["explain", GROUP])?;
+    let said = scene.trio.ctl(next, &["explain", GROUP])?;
     println!("{said}");
     assert!(said.contains(&format!("hap{}, this node, holds it", next + 1)), "{said}");
     assert!(said.contains(&format!("if hap{} died now", next + 1)), "{said}");
@@ -136,7 +129,7 @@ fn common(label: &str, kind: Kind) -> Result {
     assert_eq!(scene.trio.holders()?, [holder]);
     let said = scene.trio.vipd(holder).status()?["groups"][0].to_string();
     assert!(said.contains("check-failing") && said.contains("\"unfit\""), "{said}");
-    let said = scene.says(holder, &["explain", GROUP])?;
+    let said = scene.trio.ctl(holder, &["explain", GROUP])?;
     println!("{said}");
     assert!(said.contains("though it cannot serve well: nobody better is known"), "{said}");
     for n in (0..3).filter(|n| *n != holder).chain([holder]) {
@@ -149,7 +142,7 @@ fn common(label: &str, kind: Kind) -> Result {
     pause(3 * SECOND);
     assert_eq!(scene.moves(), moves, "no event of any address");
     assert_eq!(scene.trio.watch.holders_now(VIP.into()).len(), 1);
-    let events = scene.says(holder, &["events", "--group", GROUP])?;
+    let events = scene.trio.ctl(holder, &["events", "--group", GROUP])?;
     assert!(!events.contains("releasing"), "{events}");
     Ok(())
 }

@@ -21,13 +21,6 @@ const TOLD: Duration = Duration::from_secs(10);
 /// As long as a host could take to come back and take what it must not.
 const LONG_ENOUGH: Duration = Duration::from_secs(3);
 
-/// Runs `vipctl` on host number `n`, which must do it; what it printed.
-fn ctl(trio: &mut Trio, n: usize, arguments: &[&str]) -> Result<String> {
-    let output = trio.vipd(n).ctl(arguments)?;
-    assert!(output.status.success(), "{arguments:?}: {}", said(&output));
-    Ok(said(&output))
-}
-
 /// The commands that would end what is in force, as host number `n` knows it.
 fn in_force(trio: &mut Trio, n: usize) -> Result<Vec<String>> {
     let status = trio.vipd(n).status()?;
@@ -64,19 +57,19 @@ fn standby_outlives(label: &str, kind: Kind) -> Result {
     let holder = trio.wait_holder(10 * SECOND)?;
     let others = [(holder + 1) % 3, (holder + 2) % 3];
     wait_until("peers are heard", TOLD, || {
-        let json = ctl(&mut trio, holder, &["cleanup", "--json"])?;
+        let json = trio.ctl(holder, &["cleanup", "--json"])?;
         Ok(json.contains("\"unheard\":[]"))
     })?;
 
     let at = Stamp::now();
-    let text = ctl(&mut trio, others[0], &["standby", &name(holder), "--reason", "new disk"])?;
+    let text = trio.ctl(others[0], &["standby", &name(holder), "--reason", "new disk"])?;
     assert_eq!(text.trim(), format!("{} is in standby", name(holder)));
     let next = trio.wait_holder_but(Some(holder), 5 * SECOND)?;
     trio.watch.wait_holders(VIP.into(), &[&name(next)], 5 * SECOND)?;
     println!("{kind:?}: moved away within {:?} of the order", Stamp::now().since(at));
     let ends = format!("vipctl resume {}", name(holder));
     wait_known(&mut trio, &[0, 1, 2], &[&ends])?;
-    let text = ctl(&mut trio, others[1], &["status"])?;
+    let text = trio.ctl(others[1], &["status"])?;
     assert!(text.contains("is in standby") && text.contains("\"new disk\""), "{text}");
     let away = Stamp::now();
 
@@ -101,7 +94,7 @@ fn standby_outlives(label: &str, kind: Kind) -> Result {
     }
     wait_known(&mut trio, &[0, 1, 2], &[&ends])?;
 
-    ctl(&mut trio, holder, &["resume"])?;
+    trio.ctl(holder, &["resume"])?;
     wait_known(&mut trio, &[0, 1, 2], &[])?;
     trio.vipd(holder).wait_role(GROUP, "backup", 5 * SECOND)?;
     Ok(())
@@ -124,19 +117,19 @@ fn partitions_heal(label: &str, kind: Kind) -> Result {
     let holder = trio.wait_holder(10 * SECOND)?;
     let (alone, other) = ((holder + 1) % 3, (holder + 2) % 3);
     // An old standby that all know.
-    ctl(&mut trio, holder, &["standby", &name(other)])?;
+    trio.ctl(holder, &["standby", &name(other)])?;
     let old = format!("vipctl resume {}", name(other));
     wait_known(&mut trio, &[0, 1, 2], &[&old])?;
 
     trio.hosts[alone].cut()?;
     pause(SECOND);
     // On this side it is over, and another one begins: of the node behind the cut.
-    ctl(&mut trio, holder, &["resume", &name(other)])?;
-    ctl(&mut trio, holder, &["standby", &name(alone)])?;
+    trio.ctl(holder, &["resume", &name(other)])?;
+    trio.ctl(holder, &["standby", &name(alone)])?;
     let new = format!("vipctl resume {}", name(alone));
     wait_known(&mut trio, &[holder, other], &[&new])?;
     // Behind it nobody knows; and something else is decided there.
-    ctl(&mut trio, alone, &["ban", GROUP, &name(other), "--for", "1h", "--yes"])?;
+    trio.ctl(alone, &["ban", GROUP, &name(other), "--for", "1h", "--yes"])?;
     let ban = format!("vipctl unban {GROUP} {}", name(other));
     assert_eq!(in_force(&mut trio, alone)?, [old.as_str(), &ban]);
 
@@ -165,7 +158,7 @@ fn bans_end(label: &str, kind: Kind) -> Result {
     let mut trio = Trio::started(label, kind)?;
     let holder = trio.wait_holder(10 * SECOND)?;
     let next = (holder + 1) % 3;
-    ctl(&mut trio, holder, &["ban", GROUP, &name(holder), "--for", "8s"])?;
+    trio.ctl(holder, &["ban", GROUP, &name(holder), "--for", "8s"])?;
     let at = Stamp::now();
     trio.wait_holder_but(Some(holder), 5 * SECOND)?;
     trio.vipd(holder).wait_role(GROUP, "init", 5 * SECOND)?;
@@ -178,7 +171,7 @@ fn bans_end(label: &str, kind: Kind) -> Result {
 
     let holder = trio.wait_holder(5 * SECOND)?;
     for n in [(holder + 1) % 3, (holder + 2) % 3] {
-        ctl(&mut trio, n, &["standby"])?;
+        trio.ctl(n, &["standby"])?;
     }
     let (one, two) = (name((holder + 1) % 3), name((holder + 2) % 3));
     let mut both = [format!("vipctl resume {one}"), format!("vipctl resume {two}")];
@@ -187,12 +180,12 @@ fn bans_end(label: &str, kind: Kind) -> Result {
     let refused = trio.vipd(holder).ctl(&["standby"])?;
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     assert!(said(&refused).contains("Nobody else can have"), "{refused:?}");
-    ctl(&mut trio, holder, &["standby", "--force"])?;
+    trio.ctl(holder, &["standby", "--force"])?;
     wait_until("nobody has it", 5 * SECOND, || Ok(trio.holders()?.is_empty()))?;
     wait_until("that is told", 10 * SECOND, || {
         Ok(trio.vipd(holder).status()?["conditions"].to_string().contains("held-by-nobody"))
     })?;
-    ctl(&mut trio, holder, &["resume"])?;
+    trio.ctl(holder, &["resume"])?;
     assert_eq!(trio.wait_holder(5 * SECOND)?, holder);
     Ok(())
 }
@@ -229,7 +222,7 @@ fn a_cleanup_forgets_failures_on_every_node() -> Result {
     }
     let made = trio.hosts[holder].run(&["mkfifo", "-m", "666", &fifo.to_string_lossy()])?;
     assert!(made.status.success(), "{made:?}");
-    ctl(&mut trio, holder, &["cleanup", GROUP])?;
+    trio.ctl(holder, &["cleanup", GROUP])?;
     // By itself it would be tried again after half a minute.
     for n in 0..3 {
         wait_until("it runs", 10 * SECOND, || trio.vipd(n).proxy_runs(GROUP))?;
@@ -251,7 +244,7 @@ fn hands_are_off(label: &str, kind: Kind) -> Result {
     let holder = trio.wait_holder(10 * SECOND)?;
     let other = (holder + 1) % 3;
     wait_until("the proxy runs", 5 * SECOND, || trio.vipd(holder).proxy_runs(GROUP))?;
-    ctl(&mut trio, other, &["maintenance", "on", "--reason", "new switch"])?;
+    trio.ctl(other, &["maintenance", "on", "--reason", "new switch"])?;
     wait_known(&mut trio, &[0, 1, 2], &["vipctl maintenance off"])?;
 
     let pid = trio.vipd(holder).status()?["groups"][0]["proxy"]["pid"].to_string();
@@ -260,22 +253,22 @@ fn hands_are_off(label: &str, kind: Kind) -> Result {
     let status = trio.vipd(holder).status()?;
     assert_eq!(status["groups"][0]["proxy"]["state"], "stopped", "{status:#}");
     assert_eq!(trio.holders()?, [holder]);
-    let text = ctl(&mut trio, holder, &["status"])?;
+    let text = trio.ctl(holder, &["status"])?;
     assert!(text.contains("hands off every group") && text.contains("new switch"), "{text}");
     let told = events(trio.vipd(holder))?;
     assert!(told.iter().any(|e| e.kind == "proxy-died" && e.text.contains("left as it is")));
     // Standby waits until the hands are on again.
-    ctl(&mut trio, other, &["standby", &name(holder)])?;
+    trio.ctl(other, &["standby", &name(holder)])?;
     pause(SECOND);
     assert_eq!(trio.holders()?, [holder]);
 
-    ctl(&mut trio, other, &["maintenance", "off"])?;
+    trio.ctl(other, &["maintenance", "off"])?;
     let next = trio.wait_holder_but(Some(holder), 5 * SECOND)?;
-    ctl(&mut trio, other, &["resume", &name(holder)])?;
+    trio.ctl(other, &["resume", &name(holder)])?;
     wait_until("the proxy runs again", 5 * SECOND, || trio.vipd(holder).proxy_runs(GROUP))?;
 
     // A dead holder is not replaced.
-    ctl(&mut trio, holder, &["maintenance", "on", GROUP])?;
+    trio.ctl(holder, &["maintenance", "on", GROUP])?;
     wait_known(&mut trio, &[0, 1, 2], &[&format!("vipctl maintenance off {GROUP}")])?;
     trio.power_loss(next)?;
     pause(LONG_ENOUGH);
@@ -283,7 +276,7 @@ fn hands_are_off(label: &str, kind: Kind) -> Result {
     wait_until("that is told", 10 * SECOND, || {
         Ok(trio.vipd(holder).status()?["conditions"].to_string().contains("held-by-nobody"))
     })?;
-    ctl(&mut trio, holder, &["maintenance", "off", GROUP])?;
+    trio.ctl(holder, &["maintenance", "off", GROUP])?;
     trio.watch.wait_holders(VIP.into(), &[&name(holder)], 5 * SECOND).or_else(|_| {
         trio.watch.wait_holders(VIP.into(), &[&name(3 - holder - next)], 5 * SECOND)
     })?;

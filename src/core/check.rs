@@ -16,7 +16,8 @@ const MAX_DOUBLINGS: u32 = 5;
 const FORGIVEN: u32 = 8;
 
 /// Rise and fall: how many runs in a row change a verdict. The first run alone makes the first one,
-/// so that a host that starts need not wait for more.
+/// so that a host that starts need not wait for more. And which runs the core hears of: those that
+/// change the verdict, and where it asked for one each until one passes.
 #[derive(Clone, Debug)]
 pub struct Debounce {
     rise: u32,
@@ -24,12 +25,14 @@ pub struct Debounce {
     verdict: Option<bool>,
     /// Runs in a row that said otherwise.
     against: u32,
+    /// The core waits for a run that passes and began after it asked.
+    owes: bool,
 }
 
 impl Debounce {
     /// Nothing is known yet.
     pub fn new(rise: u32, fall: u32) -> Self {
-        Self { rise, fall, verdict: None, against: 0 }
+        Self { rise, fall, verdict: None, against: 0, owes: false }
     }
 
     /// The verdict; `None` before the first run.
@@ -37,8 +40,20 @@ impl Debounce {
         self.verdict
     }
 
+    /// A run begins; `asked` is whether the core has asked for one since the last began.
+    pub fn begin(&mut self, asked: bool) {
+        self.owes |= asked;
+    }
+
+    /// It ended; says whether the core is to hear of it.
+    pub fn end(&mut self, passed: bool) -> bool {
+        let owed = self.owes;
+        self.owes &= !passed;
+        self.count(passed) || owed
+    }
+
     /// Counts a run; says whether the verdict changed.
-    pub fn run(&mut self, passed: bool) -> bool {
+    fn count(&mut self, passed: bool) -> bool {
         let Some(verdict) = self.verdict else {
             self.verdict = Some(passed);
             return true;
@@ -138,11 +153,6 @@ impl Health {
     /// The failing checks that disqualify.
     pub(crate) fn failing(&self) -> impl Iterator<Item = &Known> {
         self.checks.iter().filter(|k| k.effect == Effect::Disqualify && k.verdict == Some(false))
-    }
-
-    /// Whether any check costs points: only then a priority says two things.
-    pub(crate) fn has_scores(&self) -> bool {
-        self.checks.iter().any(|k| matches!(k.effect, Effect::Score(_)))
     }
 
     /// The failing checks that cost points.
@@ -306,8 +316,25 @@ mod tests {
         ];
         for (run, (passed, verdict)) in runs.into_iter().enumerate() {
             let was = check.verdict();
-            assert_eq!(check.run(passed), was != verdict, "run {run}");
+            check.begin(false);
+            assert_eq!(check.end(passed), was != verdict, "run {run}");
             assert_eq!(check.verdict(), verdict, "run {run}");
+        }
+    }
+
+    #[test]
+    fn who_asked_hears_of_each_run_until_one_passes() {
+        let mut check = Debounce::new(1, 3);
+        assert!(check.end(true), "the first");
+        for (asked, passed, told) in [
+            (false, true, false),
+            (true, false, true),
+            (false, false, true),
+            (false, true, true),
+            (false, true, false),
+        ] {
+            check.begin(asked);
+            assert_eq!(check.end(passed), told, "{asked} {passed}");
         }
     }
 

@@ -24,8 +24,9 @@ struct Standing {
 }
 
 impl Node {
-    /// How each node stands to a group, in the order of the file.
-    pub(super) fn standings(&self, now: Instant, group: &Group) -> Vec<StandingStatus> {
+    /// How each node stands to a group, in the order of the file, and what would happen if the
+    /// holder died now, in words.
+    pub(super) fn explained(&self, now: Instant, group: &Group) -> (Vec<StandingStatus>, String) {
         let all: Vec<_> =
             (0..self.config.nodes.len()).map(|n| self.standing(now, group, n)).collect();
         let next = next(&all);
@@ -38,13 +39,16 @@ impl Node {
             points: standing.worth.filter(|w| !w.is_unfit()).map(Worth::deficit),
             words: words(standing, next),
         });
-        told.collect()
+        (told.collect(), self.outlook(now, group, &all, next))
     }
 
-    /// What would happen if the holder died now, in words.
-    pub(super) fn outlook(&self, now: Instant, group: &Group) -> String {
-        let all: Vec<_> =
-            (0..self.config.nodes.len()).map(|n| self.standing(now, group, n)).collect();
+    fn outlook(
+        &self,
+        now: Instant,
+        group: &Group,
+        all: &[Standing],
+        next: Option<usize>,
+    ) -> String {
         let Some(holder) = all.iter().find(|s| s.holds) else {
             return "nobody is known to hold it".to_owned();
         };
@@ -55,7 +59,7 @@ impl Node {
                 "if {gone} died now, nobody would take over: hands off, an operator says"
             );
         }
-        let Some(next) = next(&all) else {
+        let Some(next) = next else {
             return match &self.lease {
                 Some(_) if group.is_leased() => {
                     format!("if {gone} died now, nobody could take over")
@@ -148,7 +152,7 @@ fn own(group: &Group, standing: &mut Standing) {
         standing.against.push(why::unfit(group));
     }
     let scores = group.health.failing_scores();
-    standing.against.extend(scores.map(|k| format!("check {} fails: {}", k.name, k.found)));
+    standing.against.extend(scores.map(why::failed));
     if group.damper.better_at().is_some() && !group.is_active() {
         standing.against.push("it has only just recovered".to_owned());
     }

@@ -137,10 +137,11 @@ impl Node {
             .flat_map(|(_, n)| families.iter().filter_map(|f| n.address_of(*f)))
             .chain(config.routers.iter().map(|r| r.address))
             .collect();
+        let scores = self.config.has_scores(&config.name);
         let rival = |(ix, n): (usize, &config::Node)| {
             let priority = *config.priorities.get(ix)?;
             let all = families.iter().filter_map(|f| n.address_of(*f));
-            Some(all.map(|ip| (ip, priority)).collect::<Vec<_>>())
+            Some(all.map(|ip| (ip, scores.then_some(priority))).collect::<Vec<_>>())
         };
         Settings {
             checks: self.config.checks_of(&config.name).cloned().collect(),

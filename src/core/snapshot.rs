@@ -106,6 +106,7 @@ impl Node {
     }
 
     fn group_status(&self, now: Instant, group: &Group) -> GroupStatus {
+        let (standings, outlook) = self.explained(now, group);
         GroupStatus {
             name: group.config.name.clone(),
             role: group.role(),
@@ -134,8 +135,8 @@ impl Node {
             lease: self.lease_status(now, group),
             checks: group.health.checks().iter().map(check_status).collect(),
             recovering: group.damper.better_at().map(|at| (at, group.damper.relapses())),
-            standings: self.standings(now, group),
-            outlook: self.outlook(now, group),
+            standings,
+            outlook,
             conditions: group_conditions(now, group),
         }
     }

@@ -22,13 +22,13 @@ pub(crate) fn takeover(
     alive: bool,
     out: &Out<'_>,
 ) -> String {
-    match heard {
-        None => "nobody else was heard".to_owned(),
-        Some(h) if h.priority == Priority::RELEASE => {
+    let better = worths.filter(|(own, theirs)| alive && own > theirs);
+    match (heard, better) {
+        (None, _) => "nobody else was heard".to_owned(),
+        (Some(h), _) if h.priority == Priority::RELEASE => {
             format!("{} gave up (priority 0)", out.name(h.from))
         }
-        Some(h) if alive && worths.is_some_and(|(own, theirs)| own > theirs) => {
-            let (own, theirs) = worths.unwrap_or((Worth::NONE, Worth::NONE));
+        (Some(h), Some((own, theirs))) => {
             if own.deficit() == theirs.deficit() {
                 let (own, theirs) = (own.effective(), theirs.effective());
                 format!("preempted {} ({own} > {theirs})", out.name(h.from))
@@ -36,7 +36,7 @@ pub(crate) fn takeover(
                 format!("preempted {}", better_than(&out.name(h.from), own, theirs))
             }
         }
-        Some(h) => {
+        (Some(h), None) => {
             let silent = now.since(h.at).as_millis();
             format!("no advert from {} for {silent} ms", out.name(h.from))
         }
@@ -197,7 +197,7 @@ pub(crate) fn unfit(group: &Group) -> String {
 }
 
 /// A failing check in words.
-fn failed(check: &Known) -> String {
+pub(crate) fn failed(check: &Known) -> String {
     format!("check {} fails: {}", check.name, check.found)
 }
 

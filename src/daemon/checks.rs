@@ -58,7 +58,6 @@ struct Line {
 /// What is known of the runs.
 #[derive(Clone, Debug, Default)]
 struct Seen {
-    verdict: Option<bool>,
     last: Option<Last>,
     failures: u64,
     runs: u64,
@@ -137,21 +136,18 @@ impl Running {
 async fn run(check: config::Check, line: Arc<Line>, inbox: wake::Sender<Input>) {
     let mut debounce = Debounce::new(check.rise, check.fall);
     let mut prober = Prober::new(&check.what);
-    // The core waits for a run that passes and began after it asked.
-    let mut owes = false;
     loop {
-        owes |= line.asked.swap(false, Ordering::Relaxed);
+        debounce.begin(line.asked.swap(false, Ordering::Relaxed));
         let began = clock::now();
         let (passed, found) = match prober.look(check.timeout).await {
             Ok(found) => (true, found),
             Err(found) => (false, found),
         };
         let found = Box::<str>::from(found);
-        let changed = debounce.run(passed);
+        let tells = debounce.end(passed);
         let verdict = debounce.verdict().unwrap_or(passed);
         {
             let mut seen = lock(&line.seen);
-            seen.verdict = Some(verdict);
             seen.runs += 1;
             seen.failures += u64::from(!passed);
             seen.last = Some(Last {
@@ -161,8 +157,7 @@ async fn run(check: config::Check, line: Arc<Line>, inbox: wake::Sender<Input>) 
                 found: found.clone(),
             });
         }
-        if changed || owes {
-            owes &= !passed;
+        if tells {
             let name = check.name.as_str().into();
             let told = Checked { name, began, passed, verdict, found };
             asking::tell(&inbox, Input::Checked(told)).await;

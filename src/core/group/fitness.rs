@@ -45,8 +45,7 @@ impl Group {
     pub(crate) fn against(&self, from: IpAddr, priority: Priority) -> (Worth, Worth) {
         match self.rivals.iter().find(|(ip, _)| *ip == from) {
             Some((_, configured)) => {
-                let configured = if self.health.has_scores() { *configured } else { priority };
-                (self.worth(), Worth::heard(configured, priority))
+                (self.worth(), Worth::heard(configured.unwrap_or(priority), priority))
             }
             None => (Worth::new(self.effective_priority(), 0), Worth::new(priority, 0)),
         }

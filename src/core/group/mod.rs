@@ -46,8 +46,9 @@ pub(crate) struct Group {
     pub(crate) id: u16,
     pub(crate) config: config::Group,
     pub(crate) priority: Priority,
-    /// The configured priorities of the other nodes, by the source of their adverts.
-    pub(crate) rivals: Vec<(IpAddr, Priority)>,
+    /// The other nodes by the source of their adverts, with the priorities that the file gives them
+    /// where checks cost points: only then what they advertise says two things.
+    pub(crate) rivals: Vec<(IpAddr, Option<Priority>)>,
     pub(crate) health: Health,
     pub(crate) damper: Damper,
     /// How long this host must be better before that counts.

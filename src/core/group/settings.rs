@@ -23,8 +23,9 @@ pub(crate) struct Settings {
     /// Its checks.
     pub(crate) checks: Vec<config::Check>,
     pub(crate) priority: Priority,
-    /// The configured priorities of the other nodes, by the source of their adverts.
-    pub(crate) rivals: Vec<(IpAddr, Priority)>,
+    /// The other nodes by the source of their adverts, with the priorities that the file gives them
+    /// where checks cost points: only then what they advertise says two things.
+    pub(crate) rivals: Vec<(IpAddr, Option<Priority>)>,
     pub(crate) password: Option<[u8; 8]>,
     /// The other nodes and routers.
     pub(crate) destinations: Vec<IpAddr>,

@@ -37,9 +37,8 @@ pub(crate) struct Line {
     /// Which run is next: one that was put off is void.
     run: u32,
     running: bool,
-    /// The core asked for a run, and waits for one that passes.
+    /// The core asked for a run.
     asked: bool,
-    owes: bool,
 }
 
 impl World {
@@ -49,8 +48,7 @@ impl World {
             return;
         }
         let debounce = Debounce::new(RUNS, RUNS);
-        self.hosts[host].line =
-            Some(Line { debounce, run: 0, running: false, asked: false, owes: false });
+        self.hosts[host].line = Some(Line { debounce, run: 0, running: false, asked: false });
         let soon = self.random.draw(nanos(INTERVAL));
         self.later(host, soon, Arrival::CheckDue(0));
     }
@@ -74,7 +72,7 @@ impl World {
             return;
         }
         line.running = true;
-        line.owes |= std::mem::take(&mut line.asked);
+        line.debounce.begin(std::mem::take(&mut line.asked));
         self.later(host, took, Arrival::CheckDone(now));
     }
 
@@ -86,10 +84,8 @@ impl World {
         line.running = false;
         line.run += 1;
         let (run, at_once) = (line.run, line.asked);
-        let changed = line.debounce.run(passed);
+        let tells = line.debounce.end(passed);
         let verdict = line.debounce.verdict().unwrap();
-        let tells = changed || line.owes;
-        line.owes &= !passed;
         self.later(host, if at_once { 0 } else { pause }, Arrival::CheckDue(run));
         if tells {
             let found = if passed { "accepts" } else { "no answer" }.into();
