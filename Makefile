@@ -109,6 +109,7 @@ install: ## binaries, unit, example, manual; DESTDIR and PREFIX are obeyed; make
 	install -Dm644 systemd/vipd-watchdog.rules $(docdir)/examples/vipd-watchdog.rules
 	install -Dm644 conf/vipd.toml $(docdir)/examples/vipd.toml
 	install -Dm644 conf/minimal.toml $(docdir)/examples/minimal.toml
+	install -Dm644 conf/active-active.toml $(docdir)/examples/active-active.toml
 	install -Dm644 -t $(docdir) docs/*.md README.md CHANGELOG.md LICENSE-MIT LICENSE-APACHE
 	install -Dm644 conf/vipd.schema.json $(DESTDIR)$(PREFIX)/share/vipd/vipd.schema.json
 	install -d $(confdir)

@@ -144,9 +144,13 @@ pub struct Postgresql {
 }
 
 impl Config {
-    /// Whether any check of a group costs points.
+    /// Whether any check costs a group points: its own, or one of a group of its sync.
     pub fn has_scores(&self, group: &str) -> bool {
-        self.checks_of(group).any(|c| matches!(c.effect, Effect::Score(_)))
+        let scores = |name| self.checks_of(name).any(|c| matches!(c.effect, Effect::Score(_)));
+        let of = |name: &str| self.groups.iter().find(|g| g.name == name)?.sync.as_deref();
+        let sync = of(group);
+        let mates = self.groups.iter().filter(|g| sync.is_some() && g.sync.as_deref() == sync);
+        scores(group) || mates.map(|g| g.name.as_str()).any(scores)
     }
 
     /// The checks that are about a group.

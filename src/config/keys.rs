@@ -426,6 +426,23 @@ pub(super) static GROUP: Table = Table {
             doc: "The virtual router's IPv6 link-local address, the first in its adverts.",
         },
         Key {
+            name: "sync",
+            kind: text(&NAME),
+            need: Need::Optional("none"),
+            example: "\"inside-outside\"",
+            doc: "Groups that have the same name here share one fate: they are held on one node, move \
+                  together, and where one of them cannot be held none is.",
+        },
+        Key {
+            name: "spread",
+            kind: text(&NAME),
+            need: Need::Optional("none"),
+            example: "\"frontends\"",
+            doc: "Groups that have the same name here are kept apart: each on a node of its own while \
+                  enough of them are healthy. `preempt` says whether a node that comes back takes \
+                  one again.",
+        },
+        Key {
             name: "stickiness",
             kind: Kind::Int { min: 0, max: 253 },
             need: Need::Default("0"),

@@ -122,6 +122,8 @@ fn group(g: read::Group, priorities: Vec<Priority>, safety: Safety) -> Option<Gr
                 None => Some(Duration::from_mins(1)),
             },
         },
+        sync: value(g.sync),
+        spread: value(g.spread),
         stickiness: value(g.stickiness).unwrap_or(0),
         recovery_delay: value(g.recovery_delay),
         restore_limit: value(g.restore_limit).unwrap_or(10),

@@ -221,6 +221,11 @@ pub struct Group {
     pub addresses: Vec<Address>,
     /// How the addresses are announced.
     pub announce: Announce,
+    /// The sync it belongs to: groups of one sync are held on one host, or not at all.
+    pub sync: Option<String>,
+    /// The spread it belongs to: groups of one spread are each held on a host of its own, where
+    /// there are enough.
+    pub spread: Option<String>,
     /// How much worse the health of a holder must be than another node's before the addresses
     /// move.
     pub stickiness: u8,

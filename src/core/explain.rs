@@ -97,15 +97,24 @@ impl Node {
         standing.against.extend(self.forbidden(now, &group.config.name, name));
         if node == self.me {
             own(group, &mut standing);
-            return standing;
+        } else {
+            self.other(now, group, &mut standing);
         }
-        let phase = self.fencing.phase(node).and_then(fenced);
-        standing.against.extend(phase.map(str::to_owned));
-        match self.lease.as_ref().filter(|_| group.is_leased()) {
-            Some(lease) => self.voter(now, lease, group, &mut standing),
-            None => self.rival(now, group, &mut standing),
+        if let Some((crowd, names)) = self.beside(now, group, name) {
+            standing.worth = standing.worth.map(|worth| worth.beside(crowd));
+            standing.against.push(format!("it has {names}, to be kept apart from this"));
         }
         standing
+    }
+
+    /// Another node.
+    fn other(&self, now: Instant, group: &Group, standing: &mut Standing) {
+        let phase = self.fencing.phase(standing.node).and_then(fenced);
+        standing.against.extend(phase.map(str::to_owned));
+        match self.lease.as_ref().filter(|_| group.is_leased()) {
+            Some(lease) => self.voter(now, lease, group, standing),
+            None => self.rival(now, group, standing),
+        }
     }
 
     /// Another node, as its reports have it.
@@ -145,12 +154,13 @@ fn own(group: &Group, standing: &mut Standing) {
     } else if let Some(check) = group.health.unknown().next() {
         standing.against.push(format!("check {check} has not run yet"));
     }
-    if standing.against.is_empty() {
+    if standing.against.is_empty() && group.ties.bar().is_none() {
         standing.worth = Some(group.worth());
     }
     if !group.is_fit() {
         standing.against.push(why::unfit(group));
     }
+    standing.against.extend(group.together_words());
     let scores = group.health.failing_scores();
     standing.against.extend(scores.map(why::failed));
     if group.damper.better_at().is_some() && !group.is_active() {

@@ -13,6 +13,7 @@
 //! | `presence` | whether peers can be reached, and have returned |
 //! | `lease` | who may hold: votes, terms, majorities |
 //! | `tenure` | what groups and the lease tell each other |
+//! | `together` | groups that are held on one host, or each on one of its own |
 //! | `fence`, `fencing` | which nodes are fenced, and what follows |
 //! | `will`, `operator` | what operators have decided, and what follows |
 //! | `links` | which interface, which source address, which sockets |
@@ -48,6 +49,7 @@ mod signs;
 mod snapshot;
 pub mod status;
 mod tenure;
+mod together;
 mod why;
 pub mod will;
 pub mod worth;
@@ -132,6 +134,7 @@ pub struct Node {
     fencing: fencing::Fencing,
     fence: SelfFence,
     operator: operator::Operator,
+    ties: Vec<together::Tie>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -262,6 +265,7 @@ impl Node {
             fencing: fencing::Fencing::default(),
             fence: SelfFence::new(now),
             operator: operator::Operator::default(),
+            ties: Vec::new(),
         };
         for ix in 0..node.config.groups.len() {
             let settings = node.settings(ix, secrets);
@@ -273,6 +277,7 @@ impl Node {
             }
             node.order.push(id);
         }
+        node.tie();
         node.found_lease(now, start, out);
         node.recall_fencing(now, &start.fenced, out);
         node.found_will(now, &start.will);
@@ -468,6 +473,7 @@ impl Node {
             self.refresh(now, out);
             touched = EVERY_GROUP;
         }
+        self.follow_ties(now, &mut touched, out);
         self.follow_leases(now, &touched, out);
         self.follow_fencing(now, out);
         if self.fence_itself(now, &touched, out) {

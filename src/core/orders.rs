@@ -94,6 +94,7 @@ impl Node {
             });
         }
         self.stale = true;
+        self.tie();
         self.renumber_fencing(&old);
         self.switch_lease(now, &old, out);
         self.rename_will();

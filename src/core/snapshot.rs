@@ -296,6 +296,9 @@ fn group_conditions(now: Instant, group: &Group) -> Vec<Condition> {
         );
         add("recovering", Severity::Info, text, now);
     }
+    if let Some(text) = group.together_words().filter(|_| !group.is_active()) {
+        add("kept-together", Severity::Warn, text, group.since);
+    }
     proxy_conditions(group, &mut add);
     sign_conditions(now, group, &mut add);
     all

@@ -56,6 +56,7 @@ impl Node {
             }
         }
         lease.set_marks(self.config.marks());
+        lease.set_ties(self.ties());
         self.lease = Some(lease);
         self.tell_of_watchdog();
         self.with_lease(out, |lease, out| lease.begin(now, out));
@@ -259,10 +260,17 @@ impl Node {
         }
     }
 
-    fn follow_lease(&mut self, now: Instant, place: u16, id: u16, out: &mut Vec<Action>) {
+    pub(super) fn follow_lease(
+        &mut self,
+        now: Instant,
+        place: u16,
+        id: u16,
+        out: &mut Vec<Action>,
+    ) {
         let gate = self.gate.is_ok();
         for _ in 0..VERDICTS {
             self.face_holder(now, place, id, out);
+            self.send_after(now, place);
             let Some(group) = self.groups.get(&id) else { return };
             let stand = group.stand(gate);
             let before = self.lease.as_ref().and_then(|l| l.last_holder(place));
@@ -270,10 +278,13 @@ impl Node {
                 self.with_lease(out, |lease, out| lease.decide(now, place, stand, out)).flatten();
             let Some(verdict) = verdict else { break };
             let why = self.verdict_words(now, place, before, &verdict);
-            self.with(id, out, |group, out| match verdict {
+            self.with(id, out, |group, out| match &verdict {
                 Verdict::Won => group.take(now, why, out),
                 Verdict::Lost(_) | Verdict::Yield { .. } => group.lose_lease(now, why, out),
             });
+            if let Verdict::Yield { to, .. } = verdict {
+                self.take_along(now, place, to, out);
+            }
         }
         let shut = self.lease.as_ref().is_none_or(|l| l.holds(now, place).is_none());
         if shut {
@@ -287,7 +298,7 @@ impl Node {
 
     /// Lets a group know how good the holder is, so that it has been seen to be better before it
     /// wants anything.
-    fn face_holder(&mut self, now: Instant, place: u16, id: u16, out: &mut Vec<Action>) {
+    pub(super) fn face_holder(&mut self, now: Instant, place: u16, id: u16, out: &mut Vec<Action>) {
         let holder = self.lease.as_ref().and_then(|lease| lease.holder(now, place));
         let holder = holder.map(|(_, worth)| worth);
         self.with(id, out, |group, out| group.face(now, holder, out));
@@ -313,10 +324,15 @@ impl Node {
             }
             Verdict::Yield { to, why: Yielding::Better(worth) } => {
                 let own = self.groups.get(&self.order[usize::from(place)]).map(Group::worth);
+                let own = own.map(|own| own.beside(lease.own_crowd(now, place)));
                 why::better(&self.voter_name(*to), *worth, own)
             }
             Verdict::Yield { to, why: Yielding::Ordered } => {
                 format!("moved to {} by an operator", self.voter_name(*to))
+            }
+            Verdict::Yield { to, why: Yielding::Together } => {
+                let (to, others) = (self.voter_name(*to), self.together_with(place));
+                format!("kept together with {others}, which {to} has or is to have")
             }
         }
     }
@@ -464,8 +480,10 @@ impl Node {
             }
             (_, false) => self.lease = None,
         }
+        let ties = self.ties();
         if let Some(lease) = &mut self.lease {
             lease.set_priorities(priorities);
+            lease.set_ties(ties);
         }
     }
 

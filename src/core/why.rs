@@ -29,7 +29,10 @@ pub(crate) fn takeover(
             format!("{} gave up (priority 0)", out.name(h.from))
         }
         (Some(h), Some((own, theirs))) => {
-            if own.deficit() == theirs.deficit() {
+            if own.deficit() == theirs.deficit() && own.crowd() < theirs.crowd() {
+                let from = out.name(h.from);
+                format!("preempted {from}, which holds what this is kept apart from")
+            } else if own.deficit() == theirs.deficit() {
                 let (own, theirs) = (own.effective(), theirs.effective());
                 format!("preempted {} ({own} > {theirs})", out.name(h.from))
             } else {
@@ -58,6 +61,9 @@ pub(crate) fn better(name: &str, theirs: Worth, own: Option<Worth>) -> String {
         Some(own) if own.is_unfit() => format!("{name} can serve, and this host cannot"),
         Some(own) if own.deficit() > theirs.deficit() => {
             format!("the score of {name} is {} points better", own.deficit() - theirs.deficit())
+        }
+        Some(own) if own.crowd() > theirs.crowd() => {
+            format!("kept apart from what this host holds as well; {name} has room")
         }
         Some(_) | None => format!("{name} has the higher priority {}", theirs.effective()),
     }
@@ -262,6 +268,8 @@ pub(crate) fn changes(group: &Group, settings: &Settings) -> Vec<String> {
             changes.push(format!("{key} changed"));
         }
     };
+    flag("sync", old.sync != new.sync);
+    flag("spread", old.spread != new.spread);
     flag("interface", old.interface != new.interface);
     flag("checksum", old.checksum != new.checksum);
     flag("transport", old.transport != new.transport);

@@ -1,8 +1,9 @@
-//! How good a host is for a group: health first, preference second.
+//! How good a host is for a group: health first, then room, preference last.
 //!
 //! Adverts and reports carry one number, the priority in force; 1 means unfit. Where checks cost
 //! points it tells two things, as every node has the configured priorities of all: what the file
-//! prefers, and how much worse than that a host says it is.
+//! prefers, and how much worse than that a host says it is. Room is what a host has that holds none
+//! of the groups this one is kept apart from; everybody sees who holds what.
 
 use std::cmp::{Ordering, Reverse};
 
@@ -13,6 +14,8 @@ use crate::types::Priority;
 pub struct Worth {
     /// By how much its health falls short; [`Worth::UNFIT`] where it cannot serve.
     deficit: u8,
+    /// How many groups it holds that this one is kept apart from.
+    crowd: u8,
     /// The priority that the file gives it.
     priority: Priority,
 }
@@ -21,11 +24,11 @@ impl Worth {
     /// The deficit of a host that must not hold if another one can.
     pub const UNFIT: u8 = u8::MAX;
     /// That of a host nothing good is known of.
-    pub const NONE: Self = Self { deficit: Self::UNFIT, priority: Priority::LEAST };
+    pub const NONE: Self = Self { deficit: Self::UNFIT, crowd: 0, priority: Priority::LEAST };
 
     /// Of a host whose health falls short by `deficit`.
     pub fn new(priority: Priority, deficit: u8) -> Self {
-        Self { deficit, priority }
+        Self { deficit, crowd: 0, priority }
     }
 
     /// Of a host that says `effective`, where the file says `configured`.
@@ -34,7 +37,17 @@ impl Worth {
             Priority::LEAST => Self::UNFIT,
             Priority(effective) => configured.0.saturating_sub(effective),
         };
-        Self { deficit, priority: configured.max(effective) }
+        Self { deficit, crowd: 0, priority: configured.max(effective) }
+    }
+
+    /// The same beside `crowd` groups that it holds and this one is kept apart from.
+    pub fn beside(self, crowd: usize) -> Self {
+        Self { crowd: u8::try_from(crowd).unwrap_or(u8::MAX), ..self }
+    }
+
+    /// How many groups it holds that this one is kept apart from.
+    pub fn crowd(self) -> u8 {
+        self.crowd
     }
 
     /// What is said of it: the priority less what it falls short by; the least there is, 1, only
@@ -64,16 +77,17 @@ impl Worth {
             && (holder.is_unfit() || holder.deficit > self.deficit.saturating_add(stickiness))
     }
 
-    /// Whether a holder is to give way for the file's preference: never to a host that is less
-    /// healthy, or two hosts could take turns without end.
+    /// Whether a holder is to give way for room, or for the file's preference: never to a host that
+    /// is less healthy, or two hosts could take turns without end.
     pub fn is_preferred(self, holder: Self) -> bool {
-        !self.is_unfit() && self.deficit <= holder.deficit && self.priority > holder.priority
+        let liked = |w: Self| (Reverse(w.crowd), w.priority);
+        !self.is_unfit() && self.deficit <= holder.deficit && liked(self) > liked(holder)
     }
 }
 
 impl Ord for Worth {
     fn cmp(&self, other: &Self) -> Ordering {
-        let key = |w: &Self| (Reverse(w.deficit), w.priority);
+        let key = |w: &Self| (Reverse(w.deficit), Reverse(w.crowd), w.priority);
         key(self).cmp(&key(other))
     }
 }
@@ -91,8 +105,10 @@ mod tests {
     use super::*;
 
     fn any() -> impl Strategy<Value = Worth> {
-        (prop_oneof![0_u8..60, Just(Worth::UNFIT)], 2_u8..=254)
-            .prop_map(|(deficit, priority)| Worth::new(Priority(priority), deficit))
+        let health = prop_oneof![0_u8..60, Just(Worth::UNFIT)];
+        (health, 2_u8..=254, 0_usize..3).prop_map(|(deficit, priority, crowd)| {
+            Worth::new(Priority(priority), deficit).beside(crowd)
+        })
     }
 
     proptest! {
@@ -105,6 +121,7 @@ mod tests {
 
         #[test]
         fn what_is_said_is_understood(own in any()) {
+            let own = own.beside(0);
             let heard = Worth::heard(own.priority, own.effective());
             prop_assert_eq!(heard.is_unfit(), own.is_unfit());
             prop_assert_eq!(heard.effective(), own.effective());
@@ -112,6 +129,15 @@ mod tests {
                 prop_assert_eq!(heard, own);
             }
         }
+    }
+
+    #[test]
+    fn room_comes_after_health_and_before_preference() {
+        let holder = Worth::new(Priority(200), 0).beside(1);
+        let other = Worth::new(Priority(100), 0);
+        assert!(other.is_preferred(holder) && !holder.is_preferred(other));
+        assert!(!Worth::new(Priority(100), 1).is_preferred(holder), "less healthy");
+        assert!(Worth::new(Priority(100), 1) < holder);
     }
 
     #[test]

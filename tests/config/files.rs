@@ -72,7 +72,7 @@ fn the_reference_is_up_to_date() {
 
 #[test]
 fn the_examples_are_clean() {
-    for name in ["conf/vipd.toml", "conf/minimal.toml"] {
+    for name in ["conf/vipd.toml", "conf/minimal.toml", "conf/active-active.toml"] {
         let text = read(name);
         match parse(&text) {
             Ok((_, warnings)) => {

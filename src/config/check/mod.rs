@@ -8,6 +8,7 @@ mod group;
 mod hooks;
 mod nodes;
 mod proxy;
+mod ties;
 mod voters;
 mod watchdog;
 
@@ -32,6 +33,7 @@ pub(super) fn check(file: &File) -> Vec<Diagnostic> {
         proxy::check(group, &mut found);
     }
     group::between(&file.groups, &mut found);
+    ties::check(file, &mut found);
     addresses::between(&file.groups, &mut found);
     proxy::between(&file.groups, &mut found);
     checks::check(file, &mut found);

@@ -32,7 +32,8 @@ impl Group {
     /// been so for a while.
     pub(crate) fn worth(&self) -> Worth {
         let counted = if self.is_active() || self.is_heir() { 0 } else { self.damper.counted() };
-        Worth::new(self.priority, self.deficit().max(counted))
+        let deficit = self.deficit().max(counted).max(self.ties.deficit());
+        Worth::new(self.priority, deficit).beside(self.ties.crowd)
     }
 
     /// The priority in force.
@@ -45,7 +46,8 @@ impl Group {
     pub(crate) fn against(&self, from: IpAddr, priority: Priority) -> (Worth, Worth) {
         match self.rivals.iter().find(|(ip, _)| *ip == from) {
             Some((_, configured)) => {
-                (self.worth(), Worth::heard(configured.unwrap_or(priority), priority))
+                let theirs = Worth::heard(configured.unwrap_or(priority), priority);
+                (self.worth(), theirs.beside(self.ties.crowd_of(from)))
             }
             None => (Worth::new(self.effective_priority(), 0), Worth::new(priority, 0)),
         }

@@ -31,7 +31,7 @@ impl Group {
             worth: self.worth(),
             preempts_after: self.config.preempt.then_some(self.config.preempt_delay),
             stickiness: self.config.stickiness,
-            proven: self.health.is_proven(),
+            proven: self.health.is_proven() && self.ties.is_proven(),
             gap: self.last_gap,
             stuck: self.is_stuck(),
         }

@@ -8,6 +8,7 @@ mod fitness;
 mod lease;
 mod reports;
 mod settings;
+mod ties;
 mod will;
 
 use std::net::IpAddr;
@@ -29,6 +30,7 @@ use super::status::{Role, Severity};
 use super::{Out, why};
 
 pub(crate) use settings::{Settings, spec};
+pub(crate) use ties::{Bond, Part, Ties};
 
 /// How long giving up waits for the kernel to remove the addresses before it goes on without.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
@@ -94,6 +96,8 @@ pub(crate) struct Group {
     room_at: Option<Instant>,
     /// What operators allow.
     bounds: will::Bounds,
+    /// What the groups let it do that it is kept together with, or apart from.
+    pub(crate) ties: Ties,
 }
 
 /// Where the group stands; each state owns the deadline that can end it. The elections' timers
@@ -173,6 +177,7 @@ impl Group {
             replacement: None,
             room_at: None,
             bounds: will::Bounds::default(),
+            ties: Ties::default(),
         }
     }
 
@@ -265,7 +270,7 @@ impl Group {
     /// §6.4.1: the owner is Active at once, everybody else listens.
     fn listen(&mut self, now: Instant, out: &mut Out<'_>) {
         let owner = !self.is_leased() && self.effective_priority() == Priority::OWNER;
-        let owner = owner && self.may_take();
+        let owner = owner && self.may_take() && self.ties.bond.is_none();
         self.preempt_from = None;
         self.damper.forgive(self.deficit());
         for election in &mut self.elections {
@@ -321,6 +326,7 @@ impl Group {
     /// are unfit have the same priority, and take over in the order of the file.
     fn down_at(&self, own: Priority) -> Option<Instant> {
         let last = self.elections.iter().filter_map(|e| e.down_at(own)).max()?;
+        let last = self.ties.last().map_or(last, |others| others.max(last));
         Some(if own == Priority::LEAST { last + self.stagger } else { last })
     }
 

@@ -28,8 +28,13 @@ impl Group {
     }
 
     /// Whether operators let this host take it.
-    pub(super) fn may_take(&self) -> bool {
+    pub(super) fn is_allowed(&self) -> bool {
         self.forbidden().is_none() && (!self.bounds.hands_off || self.bounds.mine)
+    }
+
+    /// Whether operators, and the groups it is kept together with, let this host take it.
+    pub(super) fn may_take(&self) -> bool {
+        self.is_allowed() && self.ties.bar().is_none()
     }
 
     /// Takes in what operators have decided. With the hands off what is held stays, also where it

@@ -4,7 +4,7 @@ use crate::types::{Instant, VoterIx};
 use crate::wire::peer::{Denial, Entry, Message, News};
 
 use super::super::event::Action;
-use super::{Ask, Changed, Lease, seat};
+use super::{Ask, Changed, Lease, Seat, Yielding, seat};
 
 impl Lease {
     /// A session with another run of `from` was agreed on: both ends hear each other.
@@ -132,17 +132,23 @@ impl Lease {
 
     /// An operator wants `to` to have the group. Says whether this node holds it and can comply.
     pub fn order(&mut self, now: Instant, group: u16, to: VoterIx) -> bool {
-        let able = self
-            .electors
-            .get(to.index())
-            .and_then(|e| e.on(now, group, self.alive()))
-            .is_some_and(|r| r.priority.is_some());
-        match self.seats.get_mut(&group) {
-            Some(seat) if able && to != self.me && seat.holder.holds(now).is_some() => {
-                seat.move_at = Some((now + seat::LEAD, to));
-                true
-            }
-            Some(_) | None => false,
-        }
+        let seat = self.movable(now, group, to);
+        let moves = seat.map(|seat| seat.move_at = Some((now + seat::LEAD, to)));
+        moves.is_some()
+    }
+
+    /// What the group is kept together with is at `to`, or on its way there. Says whether this node
+    /// holds the group and can comply.
+    pub fn send_along(&mut self, now: Instant, group: u16, to: VoterIx) -> bool {
+        let seat = self.movable(now, group, to);
+        seat.map(|seat| seat.successor.get_or_insert((to, Yielding::Together))).is_some()
+    }
+
+    /// A group that this node holds, if `to` can have it.
+    fn movable(&mut self, now: Instant, group: u16, to: VoterIx) -> Option<&mut Seat> {
+        let report = self.electors.get(to.index())?.on(now, group, self.alive())?;
+        let seat = self.seats.get_mut(&group)?;
+        let moves = report.priority.is_some() && to != self.me;
+        Some(seat).filter(|seat| moves && seat.holder.holds(now).is_some())
     }
 }

@@ -5,6 +5,7 @@
 //! | `voter` | whom this node's vote is given, and for how long |
 //! | `holder` | until when this node's gate may be open |
 //! | `seat` | when this node asks, and for whom it gives way: order and speed, not safety |
+//! | `apart` | groups that are kept apart: who has how many of them, and which one moves |
 //! | `agreement` | which configuration votes are about, and when it changes |
 //! | `reports` | what voters tell each other of themselves |
 //! | `doubts` | what a strict vote needs to have proven, and what a proof ends |
@@ -26,6 +27,7 @@
 //!    the configuration in force.
 
 mod agreement;
+mod apart;
 mod candidacy;
 mod doubts;
 mod due;
@@ -98,6 +100,10 @@ pub struct Lease {
     marks: Aside<Vec<(u32, u64)>>,
     /// The priorities that the file gives the nodes, by group.
     priorities: Aside<BTreeMap<u16, Vec<Priority>>>,
+    /// The groups that each group is kept apart from.
+    apart: Aside<BTreeMap<u16, Vec<u16>>>,
+    /// Those that it is kept together with.
+    together: Aside<BTreeMap<u16, Vec<u16>>>,
     /// How often the configuration changed in this run: what is doubted for that has a name of its
     /// own, or an earlier proof would count for it.
     switched: u64,
@@ -132,6 +138,8 @@ impl Lease {
             vouched: setup.remembers,
             marks: Aside::default(),
             priorities: Aside(setup.priorities.clone()),
+            apart: Aside::default(),
+            together: Aside::default(),
             switched: 0,
         }
     }
@@ -288,10 +296,16 @@ impl Lease {
 
     /// Who says that it serves the group, and how good it is; not this node.
     pub fn holder(&self, now: Instant, group: u16) -> Option<(VoterIx, Worth)> {
+        let (voter, effective) = self.holding(now, group)?;
+        Some((voter, self.worth(now, group, voter, effective)))
+    }
+
+    /// Who says that it serves the group, and with which priority; not this node.
+    fn holding(&self, now: Instant, group: u16) -> Option<(VoterIx, Priority)> {
         self.others().find_map(|voter| {
             let report = self.electors[voter.index()].on(now, group, self.alive())?;
             let holds = report.holds > Duration::ZERO;
-            holds.then_some((voter, self.worth(group, voter, report.priority?)))
+            Some((voter, report.priority?)).filter(|_| holds)
         })
     }
 
@@ -303,14 +317,15 @@ impl Lease {
     ) -> impl Iterator<Item = (VoterIx, Worth, bool)> {
         self.others().filter_map(move |voter| {
             let report = self.electors[voter.index()].on(now, group, self.alive())?;
-            Some((voter, self.worth(group, voter, report.priority?), report.wants))
+            Some((voter, self.worth(now, group, voter, report.priority?), report.wants))
         })
     }
 
     /// How good a node is that reports `effective`.
-    fn worth(&self, group: u16, voter: VoterIx, effective: Priority) -> Worth {
+    fn worth(&self, now: Instant, group: u16, voter: VoterIx, effective: Priority) -> Worth {
         let configured = self.priorities.0.get(&group).and_then(|all| all.get(voter.index()));
-        Worth::heard(configured.copied().unwrap_or(effective), effective)
+        let heard = Worth::heard(configured.copied().unwrap_or(effective), effective);
+        heard.beside(self.crowd(now, group, voter))
     }
 
     /// The best other node that could hold the group.
@@ -450,6 +465,8 @@ impl Lease {
         out: &mut Vec<Action>,
     ) -> Option<Verdict> {
         let clock_ok = self.clock_ok;
+        let worth = stand.worth.beside(self.own_crowd(now, group));
+        let stand = Stand { worth, ..stand };
         self.seats.get_mut(&group)?.take_stand(now, stand);
         let verdict = self.judge(now, group, clock_ok, out);
         self.report_change(now, group, out);
@@ -525,12 +542,17 @@ impl Lease {
 
     /// When it is this node's turn to ask. Not while somebody says that it holds the group: one
     /// whose vote the holder has not got would use up the numbers of tenures, and take votes away
-    /// from renewals.
+    /// from renewals. Nor while somebody says so of one that is kept together with it: it is for
+    /// that one to ask.
     fn turn(&self, now: Instant, group: u16, seat: &Seat) -> Instant {
         let others = self.candidates(now, group).map(|(voter, worth, _)| (voter, worth));
         let rank = seat.rank(self.me, others);
         let turn = seat.ask_at(now, self.me, rank);
-        let held = self.electors.iter().filter_map(|e| e.holds_until(group)).max();
+        let together = self.together.0.get(&group).into_iter().flatten().copied();
+        let held = together
+            .chain([group])
+            .flat_map(|group| self.electors.iter().filter_map(move |e| e.holds_until(group)));
+        let held = held.max();
         held.filter(|_| !seat.succeeds(now)).map_or(turn, |held| held.max(turn))
     }
 
@@ -538,8 +560,9 @@ impl Lease {
     fn better(&self, now: Instant, group: u16) -> Option<(VoterIx, Yielding)> {
         let stand = self.seats.get(&group)?.stand;
         // What one wants may be about the holder before: it counts if this one has to give way, too.
-        let wanting = self.candidates(now, group).filter(|(_, worth, wants)| {
+        let wanting = self.candidates(now, group).filter(|(voter, worth, wants)| {
             let preferred = stand.preempts_after.is_some() && worth.is_preferred(stand.worth);
+            let preferred = preferred && self.is_the_one_to_go(now, group, *voter, *worth);
             *wants && (preferred || worth.is_healthier(stand.worth, stand.stickiness))
         });
         let best = wanting.map(|(voter, worth, _)| (worth, Reverse(voter))).max();

@@ -86,6 +86,8 @@ pub enum Yielding {
     Better(Worth),
     /// An operator said so.
     Ordered,
+    /// It has, or is to have, what the group is kept together with.
+    Together,
 }
 
 /// One group.

@@ -189,7 +189,8 @@ impl World {
             return;
         }
         let old = Arc::clone(&self.files[self.latest()].config);
-        let config = successor(&old, &mut self.random);
+        let mut config = successor(&old, &mut self.random);
+        super::ties::tie(&mut config, self.shape.tied);
         self.roll_out(config, 85);
     }
 
@@ -384,7 +385,9 @@ impl World {
     /// With preemption the best that is fit holds.
     fn check_preferred(&mut self) {
         let config = Arc::clone(&self.files[self.latest()].config);
-        for (ix, group) in config.groups.iter().enumerate().filter(|(_, g)| g.preempt) {
+        for (ix, group) in
+            config.groups.iter().enumerate().filter(|(_, g)| g.preempt && g.spread.is_none())
+        {
             let [holder] = self.holders(ix)[..] else { continue };
             let rank = |host: usize| {
                 let this = &self.hosts[host];

@@ -19,6 +19,7 @@ mod scenes;
 mod sessions;
 mod shell;
 mod storm;
+mod ties;
 mod world;
 
 use vipd::config::Config;

@@ -91,6 +91,16 @@ pub(crate) enum Mutant {
     Doubtless,
 }
 
+/// What the file says of its groups beside each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tied {
+    Not,
+    /// They are held on one host.
+    Together,
+    /// Each is held on a host of its own.
+    Apart,
+}
+
 /// A cluster.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
@@ -123,6 +133,7 @@ pub(crate) struct Shape {
     pub(crate) limit: u32,
     /// Whether hosts look at something that they need.
     pub(crate) checks: bool,
+    pub(crate) tied: Tied,
 }
 
 impl Shape {
@@ -148,6 +159,7 @@ impl Shape {
             startup: 1000,
             limit: 100,
             checks: false,
+            tied: Tied::Not,
         }
     }
 
@@ -265,8 +277,14 @@ impl Shape {
         for node in &mut config.nodes {
             node.fence = super::power::devices(&self.levels);
         }
+        super::ties::tie(&mut config, self.tied);
         if self.checks {
             super::checks::add_to(&mut config);
+        }
+        if self.checks && self.tied != Tied::Not {
+            // Only one of them needs it.
+            let name = config.groups[self.groups - 1].name.clone();
+            config.checks.iter_mut().for_each(|c| c.groups = vec![name.clone()]);
         }
         if !self.levels.is_empty() {
             config.fencing = super::power::fencing(self);

@@ -11,6 +11,7 @@ use super::faults::KINDS;
 use super::fences;
 use super::host::Arrival;
 use super::plan::{MS, Mutant, Random, Real, Shape, nanos, successor};
+use super::ties;
 use super::world::World;
 
 /// A kind of schedule.
@@ -50,10 +51,22 @@ pub(crate) enum Scene {
     Common,
     /// Only the holder does.
     Alone,
+    /// Anything, where groups are kept together.
+    Together,
+    /// One of such groups cannot be served.
+    OneFails,
+    /// One of them is moved, or their holder dies.
+    Follow,
+    /// All hosts fail the check of one of them.
+    CommonOne,
+    /// Anything, where groups are kept apart.
+    Apart,
+    /// A host with one of those dies, and comes back.
+    Room,
 }
 
 /// Those that promise something; the others are controls.
-pub(crate) const SOUND: [Scene; 15] = [
+pub(crate) const SOUND: [Scene; 21] = [
     Scene::Night,
     Scene::Crash,
     Scene::Silence,
@@ -69,6 +82,12 @@ pub(crate) const SOUND: [Scene; 15] = [
     Scene::DeadDevices,
     Scene::Common,
     Scene::Alone,
+    Scene::Together,
+    Scene::OneFails,
+    Scene::Follow,
+    Scene::CommonOne,
+    Scene::Apart,
+    Scene::Room,
 ];
 
 /// What became of a schedule.
@@ -91,12 +110,18 @@ pub(crate) fn play(scene: Scene, seed: u64, mutant: Mutant, traced: bool) -> Out
             checks: true,
             ..Shape::three()
         },
+        Scene::Together
+        | Scene::OneFails
+        | Scene::Follow
+        | Scene::CommonOne
+        | Scene::Apart
+        | Scene::Room => ties::shape(scene, &mut random),
         _ => Shape { adverts: random.chance(50), ..Shape::three() },
     };
     if scene == Scene::RollOut {
         shape.groups = shape.groups.max(2);
     }
-    if scene != Scene::Night && shape.nodes < 2 {
+    if !matches!(scene, Scene::Night | Scene::Together | Scene::Apart) && shape.nodes < 2 {
         shape.nodes = 3;
     }
     let mut world = World::new(seed, shape, mutant, traced);
@@ -104,7 +129,11 @@ pub(crate) fn play(scene: Scene, seed: u64, mutant: Mutant, traced: bool) -> Out
     world.note(usize::MAX, || format!("{about:?}"));
     let mut kinds = [0; KINDS];
     match scene {
-        Scene::Night => night(&mut world, &mut kinds),
+        Scene::Night | Scene::Together | Scene::Apart => night(&mut world, &mut kinds),
+        Scene::OneFails => ties::one_fails(&mut world),
+        Scene::Follow => ties::follow(&mut world),
+        Scene::CommonOne => checks::common(&mut world),
+        Scene::Room => ties::room(&mut world),
         Scene::Crash => crash(&mut world),
         Scene::Silence => silence(&mut world),
         Scene::Stop => stop(&mut world),
@@ -155,6 +184,7 @@ fn night(world: &mut World, kinds: &mut [u64; KINDS]) {
     }
     world.calm();
     world.check_calm();
+    world.check_ties();
 }
 
 /// A vote, by the slowest clock, then one turn for each that is better and cannot.

@@ -228,6 +228,36 @@ fn a_plain_lease_waits_for_no_device() {
 }
 
 #[test]
+fn groups_are_together_after_any_night() {
+    hold(Scene::Together, 600);
+}
+
+#[test]
+fn what_one_group_lacks_moves_all_of_its_sync() {
+    hold(Scene::OneFails, 200);
+}
+
+#[test]
+fn groups_of_a_sync_move_together() {
+    hold(Scene::Follow, 200);
+}
+
+#[test]
+fn what_one_group_lacks_everywhere_moves_nothing() {
+    hold(Scene::CommonOne, 100);
+}
+
+#[test]
+fn groups_are_apart_after_any_night() {
+    hold(Scene::Apart, 600);
+}
+
+#[test]
+fn a_host_that_comes_back_takes_one_again() {
+    hold(Scene::Room, 200);
+}
+
+#[test]
 fn a_failure_that_all_share_moves_nothing() {
     hold(Scene::Common, 300);
 }
@@ -272,7 +302,7 @@ fn storm() {
     let count = number("VIPD_STORM").unwrap_or(1_000_000);
     let from = number("VIPD_STORM_FROM").unwrap_or(0);
     // Half of them are nights, the rest each of the others by turns.
-    let scene = |seed: u64| match usize::try_from(seed % 16).unwrap() {
+    let scene = |seed: u64| match usize::try_from(seed % 32).unwrap() {
         n if n < SOUND.len() => SOUND[n],
         _ => Scene::Night,
     };

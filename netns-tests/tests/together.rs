@@ -1,0 +1,216 @@
+//! Groups that are held on one host, or each on one of its own.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "the lab measures and waits in real time, and prints the figures"
+)]
+
+use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use netns_tests::cluster::Cluster;
+use netns_tests::peer::vipd::{Vipd, Witness};
+use netns_tests::trio::{GROUP, KEY, Kind, Trio, VIP};
+use netns_tests::{Host, Lab, Result, Stamp, Watch, pause, wait_until};
+
+const SECOND: Duration = Duration::from_secs(1);
+const OTHER: &str = "192.168.34.86";
+
+fn name(n: usize) -> String {
+    format!("hap{}", n + 1)
+}
+
+fn other() -> IpAddr {
+    OTHER.parse().unwrap()
+}
+
+/// Whether the kernels of just these hosts have the addresses.
+fn held(watch: &Watch, vips: [IpAddr; 2], by: [&str; 2]) -> bool {
+    vips.iter().zip(by).all(|(vip, by)| watch.holders_now(*vip).into_iter().eq([by.to_owned()]))
+}
+
+/// Each group has a lease of its own, and they are never apart for long: not after the start, not
+/// when one is moved or banned, and not when their host dies.
+#[test]
+fn groups_of_one_sync_move_together_with_a_lease() -> Result {
+    let mut trio = Trio::new("together", Kind::Lease)?;
+    let config = trio.config().replace("vrid = 85", "vrid = 85\nsync = \"pair\"")
+        + &format!(
+            "\n[[group]]\nname = \"files\"\nvrid = 86\nsync = \"pair\"\n\
+             addresses = [\"{OTHER}/24\"]\ninterface = \"eth0\"\n"
+        );
+    for n in 0..3 {
+        trio.start_with(n, &config)?;
+    }
+    let both = [IpAddr::from(VIP), other()];
+    let wait = |trio: &Trio, n: usize, what: &str| {
+        let at = Stamp::now();
+        wait_until(what, 5 * SECOND, || Ok(held(&trio.watch, both, [&name(n), &name(n)])))?;
+        println!("{what}: both there after {:?}", Stamp::now().since(at));
+        Ok::<_, netns_tests::Error>(())
+    };
+    let first = trio.wait_holder(10 * SECOND)?;
+    wait(&trio, first, "started")?;
+    pause(SECOND);
+
+    let next = (first + 1) % 3;
+    trio.ctl(first, &["move", "files", &name(next)])?;
+    wait(&trio, next, "one was moved")?;
+    pause(SECOND);
+    assert!(held(&trio.watch, both, [&name(next), &name(next)]), "they stay");
+
+    trio.ctl(next, &["ban", "files", &name(next), "--for", "1h"])?;
+    let after = trio.wait_holder_but(Some(next), 5 * SECOND)?;
+    wait(&trio, after, "one was banned")?;
+    let said = trio.ctl(next, &["explain", GROUP])?;
+    println!("{said}");
+    assert!(
+        said.contains("kept together with files, which must not be held here: banned"),
+        "{said}"
+    );
+    let said = trio.ctl(next, &["status"])?;
+    assert!(said.contains("kept-together"), "{said}");
+
+    trio.power_loss(after)?;
+    let last = 3 - next - after;
+    wait(&trio, last, "their host died")?;
+    for vip in both {
+        assert_eq!(trio.watch.two_holders(vip), [], "{vip}");
+    }
+    Ok(())
+}
+
+/// The classical router: one address inside, one outside. A link that goes down takes both along.
+#[test]
+fn groups_of_one_sync_move_together_in_plain_vrrp() -> Result {
+    let cluster = Cluster::new("together-vrrp")?;
+    for (n, host) in [&cluster.hap1, &cluster.hap2].into_iter().enumerate() {
+        host.plug("eth1", "br1", &[&format!("10.34.0.13{}/24", n + 2)])?;
+    }
+    let group = |name: &str, vrid: u8, vip: &str, nic: &str| {
+        format!(
+            "\n[[group]]\nname = \"{name}\"\nvrid = {vrid}\naddresses = [\"{vip}/24\"]\n\
+             interface = \"{nic}\"\npreempt = true\nsync = \"router\"\n"
+        )
+    };
+    let groups =
+        group("outside", 85, "192.168.34.85", "eth0") + &group("inside", 86, "10.34.0.86", "eth1");
+    let (mut one, _two) = cluster.start(&groups, "outside")?;
+    let both: [IpAddr; 2] = ["192.168.34.85".parse().unwrap(), "10.34.0.86".parse().unwrap()];
+    let wait = |host: &str, what: &str| {
+        let at = Stamp::now();
+        wait_until(what, 5 * SECOND, || Ok(held(&cluster.watch, both, [host, host])))?;
+        println!("{what}: both there after {:?}", Stamp::now().since(at));
+        Ok::<_, netns_tests::Error>(())
+    };
+    wait("hap1", "started")?;
+
+    cluster.hap1.ip("link set eth1 down")?;
+    wait("hap2", "the inner link went down")?;
+    let said = one.ctl(&["explain", "outside"])?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    println!("{said}");
+    assert!(said.contains("kept together with inside, which cannot be held here"), "{said}");
+    pause(SECOND);
+    assert!(held(&cluster.watch, both, ["hap2", "hap2"]), "they stay");
+
+    cluster.hap1.ip("link set eth1 up")?;
+    one.wait_role("inside", "active", 10 * SECOND)?;
+    wait("hap1", "it came up again")?;
+    Ok(())
+}
+
+/// Two hosts and whatever has a vote beside them.
+struct Pair {
+    vipds: [Option<Vipd>; 2],
+    watch: Watch,
+    hosts: Vec<Host>,
+    _witness: Option<Witness>,
+    config: String,
+    _lab: Lab,
+}
+
+impl Pair {
+    /// With the example of the documentation, or as plain VRRP routers.
+    fn started(label: &str, lease: bool) -> Result<Self> {
+        let lab = Lab::new(label)?;
+        let secret = lab.dir().join("secret");
+        std::fs::write(&secret, KEY).unwrap();
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let config = include_str!("../../conf/active-active.toml");
+        let mut config = config.replace("/etc/vipd/secret", &secret.display().to_string());
+        if !lease {
+            config = config.replace("spread =", "safety = \"vrrp\"\nspread =");
+        }
+        let watch = Watch::new();
+        let mut hosts = Vec::new();
+        for (n, name) in ["hap1", "hap2", "tie"].into_iter().enumerate() {
+            let host = lab.host(name, &[&format!("192.168.34.13{}/24", n + 2)])?;
+            watch.follow(&host)?;
+            hosts.push(host);
+        }
+        let witness = if lease { Some(Witness::start(&hosts[2], &[&config])?) } else { None };
+        let mut pair =
+            Self { vipds: [None, None], watch, hosts, _witness: witness, config, _lab: lab };
+        for n in 0..2 {
+            pair.vipds[n] = Some(Vipd::start(&pair.hosts[n], &pair.config)?);
+        }
+        Ok(pair)
+    }
+
+    fn wait(&self, by: [&str; 2], what: &str) -> Result {
+        let at = Stamp::now();
+        let vips = [IpAddr::from(VIP), other()];
+        wait_until(what, 10 * SECOND, || Ok(held(&self.watch, vips, by)))?;
+        println!("{what}: {by:?} after {:?}", Stamp::now().since(at));
+        Ok(())
+    }
+
+    fn explained(&self, n: usize, group: &str) -> Result<String> {
+        let said = self.vipds[n].as_ref().unwrap().ctl(&["explain", group])?;
+        Ok(String::from_utf8_lossy(&said.stdout).into_owned())
+    }
+}
+
+/// Both hosts work; when one dies the other has all, and when it is back it takes the one that it is
+/// preferred for. Nothing else moves.
+fn active_active(label: &str, lease: bool) -> Result {
+    let mut pair = Pair::started(label, lease)?;
+    let apart = ["hap1", "hap2"];
+    pair.wait(apart, "started")?;
+    pause(2 * SECOND);
+    pair.wait(apart, "settled")?;
+    let before = pair.watch.events().len();
+    pause(2 * SECOND);
+    assert_eq!(pair.watch.events().len(), before, "{:?}", pair.watch.events());
+    for n in 0..2 {
+        let (dead, left) = (apart[n], apart[1 - n]);
+        pair.hosts[n].power_loss()?;
+        pair.vipds[n] = None;
+        pair.wait([left, left], &format!("{dead} died"))?;
+        let said = pair.explained(1 - n, ["writes", "reads"][1 - n])?;
+        println!("{said}");
+        assert!(said.contains("to be kept apart from this"), "{said}");
+        pair.hosts[n].power_on()?;
+        pair.watch.follow(&pair.hosts[n])?;
+        pair.vipds[n] = Some(Vipd::start(&pair.hosts[n], &pair.config)?);
+        pair.wait(apart, &format!("{dead} is back"))?;
+        let before = pair.watch.events().len();
+        pause(2 * SECOND);
+        assert_eq!(pair.watch.events().len(), before, "{:?}", pair.watch.events());
+    }
+    Ok(())
+}
+
+#[test]
+fn both_hosts_have_one_while_both_are_well_with_a_lease() -> Result {
+    active_active("apart", true)
+}
+
+#[test]
+fn both_hosts_have_one_while_both_are_well_in_plain_vrrp() -> Result {
+    active_active("apart-vrrp", false)
+}
