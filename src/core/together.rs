@@ -121,7 +121,7 @@ impl Node {
                 let others = members.iter().filter(|(other, _)| other != place).map(|(_, g)| *g);
                 let mut lost = others.clone().filter(|g| group.is_active() && g.is_lost(now));
                 let lost = lost.next().map(absent);
-                (*place, bond(others, held), lost)
+                (*place, bond(&others, held), lost)
             })
             .collect();
         for (place, bond, lost) in bonds {
@@ -218,7 +218,7 @@ fn absent(group: &Group) -> String {
 }
 
 /// What others come to, for one that is kept together with them.
-fn bond<'a>(others: impl Iterator<Item = &'a Group> + Clone, held: bool) -> Bond {
+fn bond<'a>(others: &(impl Iterator<Item = &'a Group> + Clone), held: bool) -> Bond {
     let worst = others.clone().max_by_key(|g| g.shortfall(held));
     let gone = others.clone().find(|g| g.part() == Part::Cannot);
     let waits = || others.clone().find(|g| matches!(g.part(), Part::Waits | Part::Leaves));

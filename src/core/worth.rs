@@ -41,6 +41,7 @@ impl Worth {
     }
 
     /// The same beside `crowd` groups that it holds and this one is kept apart from.
+    #[must_use]
     pub fn beside(self, crowd: usize) -> Self {
         Self { crowd: u8::try_from(crowd).unwrap_or(u8::MAX), ..self }
     }
