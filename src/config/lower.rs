@@ -105,6 +105,7 @@ fn group(g: read::Group, priorities: Vec<Priority>, safety: Safety) -> Option<Gr
         checksum: match value(g.checksum).as_deref() {
             Some("rfc9568") => Checksum::Rfc9568,
             Some("pseudo") => Checksum::Pseudo,
+            Some(_) | None if safety == Safety::Lease && g.routers.is_empty() => Checksum::Voters,
             Some(_) | None => Checksum::Auto,
         },
         transport,
