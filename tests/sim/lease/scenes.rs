@@ -132,7 +132,6 @@ pub(crate) fn play(scene: Scene, seed: u64, mutant: Mutant, traced: bool) -> Out
         Scene::Night | Scene::Together | Scene::Apart => night(&mut world, &mut kinds),
         Scene::OneFails => ties::one_fails(&mut world),
         Scene::Follow => ties::follow(&mut world),
-        Scene::CommonOne => checks::common(&mut world),
         Scene::Room => ties::room(&mut world),
         Scene::Crash => crash(&mut world),
         Scene::Silence => silence(&mut world),
@@ -148,7 +147,7 @@ pub(crate) fn play(scene: Scene, seed: u64, mutant: Mutant, traced: bool) -> Out
         Scene::Cut => fences::cut(&mut world),
         Scene::Tie => fences::tie(&mut world),
         Scene::DeadDevices => fences::dead_devices(&mut world),
-        Scene::Common => checks::common(&mut world),
+        Scene::Common | Scene::CommonOne => checks::common(&mut world),
         Scene::Alone => checks::alone(&mut world),
     }
     Outcome { world, kinds }
