@@ -108,6 +108,21 @@ fn groups_of_one_sync_move_together_in_plain_vrrp() -> Result {
     };
     wait("hap1", "started")?;
 
+    // The Backup hears of one of them no more: that is not enough, or each host would have one.
+    let before = cluster.watch.events().len();
+    for rule in [
+        "add table ip deaf",
+        "add chain ip deaf in { type filter hook input priority 0; }",
+        "add rule ip deaf in iifname \"eth1\" ip protocol 112 drop",
+    ] {
+        let done = cluster.hap2.run(&["nft", rule])?;
+        assert!(done.status.success(), "{done:?}");
+    }
+    pause(2 * SECOND);
+    assert_eq!(cluster.watch.events().len(), before, "{:?}", cluster.watch.events());
+    let done = cluster.hap2.run(&["nft", "delete table ip deaf"])?;
+    assert!(done.status.success(), "{done:?}");
+
     cluster.hap1.ip("link set eth1 down")?;
     wait("hap2", "the inner link went down")?;
     let said = one.ctl(&["explain", "outside"])?;
