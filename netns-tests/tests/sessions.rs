@@ -14,7 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use netns_tests::cluster::{events, said};
 use netns_tests::peer::postgres::{PORT, Postgres};
-use netns_tests::trio::{Kind, Trio};
+use netns_tests::trio::{GROUP, Kind, Trio};
 use netns_tests::{Host, Proc, Result, Stamp, pause, wait_until};
 
 use common::SECOND;
@@ -87,6 +87,16 @@ fn left_alone_the_locks_of_a_dead_load_balancer_stay() -> Result {
 fn sessions_of_a_dead_load_balancer_are_ended_and_no_others() -> Result {
     let (mut trio, _host, server) = scene("sessions", true)?;
     server.sql("GRANT pg_signal_backend, pg_read_all_stats TO vipd")?;
+    // A planned move ends none.
+    let holder = trio.wait_holder(10 * SECOND)?;
+    let _client = client(&trio.hosts[holder], 4)?;
+    wait_until("a lock", 10 * SECOND, || Ok(locks(&server)? == ["4"]))?;
+    let next = trio.hosts[(holder + 1) % 3].name().to_owned();
+    trio.ctl(holder, &["move", GROUP, &next])?;
+    pause(4 * SECOND);
+    assert_eq!(locks(&server)?, ["4"]);
+    server.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE objid = 4")?;
+
     let (new, _clients, at) = lose_power(&mut trio, &server)?;
     let freed = wait_until("the locks", 20 * SECOND, || Ok(locks(&server)? == ["3"]))
         .inspect_err(|_| eprintln!("{:#?}", events(trio.vipd(new))))?;
