@@ -33,6 +33,7 @@ mod explain;
 pub mod fence;
 mod fencing;
 mod gap;
+mod ghosts;
 mod group;
 pub mod hook;
 mod kernel;
@@ -134,6 +135,7 @@ pub struct Node {
     fencing: fencing::Fencing,
     fence: SelfFence,
     operator: operator::Operator,
+    ghosts: ghosts::Ghosts,
     ties: Vec<together::Tie>,
 }
 
@@ -265,6 +267,7 @@ impl Node {
             fencing: fencing::Fencing::default(),
             fence: SelfFence::new(now),
             operator: operator::Operator::default(),
+            ghosts: ghosts::Ghosts::default(),
             ties: Vec::new(),
         };
         for ix in 0..node.config.groups.len() {
@@ -348,6 +351,7 @@ impl Node {
             self.fencing.due,
             self.operator_deadline(),
             self.lease_deadline(),
+            self.ghost_deadline(),
             self.groups.values().filter_map(|g| g.gap.map(|gap| gap.deadline())).min(),
         ]
         .into_iter()
@@ -433,6 +437,7 @@ impl Node {
         }
         self.tick_lease(now, out);
         self.tick_operator(now, out);
+        self.lay_ghosts(now, out);
         let (groups, mut parts) = self.parts(out);
         for (_, group) in groups.range_mut(within(&due)) {
             group.tick(now, &mut parts);
