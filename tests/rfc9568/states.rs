@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use vipd::core::check::Checked;
 use vipd::core::event::Event;
 use vipd::core::status::Role;
 use vipd::types::Priority;
@@ -325,6 +326,28 @@ fn row_75_the_higher_address_wins_a_tie() {
     let mut rig = Rig::active(&only6());
     rig.hear(&Packet::v6(HIGHER6, 100));
     assert_eq!(rig.role(), Role::Backup);
+}
+
+/// Two that cannot serve both say 1: what the file would prefer is no reason for both to stay.
+#[test]
+fn row_75_of_two_unfit_nodes_the_higher_address_stays() {
+    for (peer, role) in [(LOWER, Role::Active), (HIGHER, Role::Backup)] {
+        let mut rig = Rig::new("\n[[check]]\nname = \"db\"\nfile = \"/run/serves\"\n");
+        let began = rig.now;
+        let told = |passed| Checked {
+            name: "db".into(),
+            began,
+            passed,
+            verdict: passed,
+            found: "found".into(),
+        };
+        rig.step(Event::Checked(told(true)));
+        rig.until_active();
+        rig.step(Event::Checked(told(false)));
+        assert_eq!((rig.role(), rig.group().effective_priority), (Role::Active, Priority::LEAST));
+        rig.hear(&Packet::v3(peer, 1));
+        assert_eq!(rig.role(), role, "{peer}");
+    }
 }
 
 /// Compared as unsigned numbers in network order: 192.0.2.9 is the lower, though "9" > "1".

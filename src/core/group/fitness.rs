@@ -47,7 +47,13 @@ impl Group {
         match self.rivals.iter().find(|(ip, _)| *ip == from) {
             Some((_, configured)) => {
                 let theirs = Worth::heard(configured.unwrap_or(priority), priority);
-                (self.worth(), theirs.beside(self.ties.crowd_of(from)))
+                // Both sides are to judge by what both know, or both would be the better one.
+                let said = self.effective_priority();
+                let own = match configured {
+                    Some(_) => self.worth(),
+                    None => Worth::heard(said, said).beside(self.worth().crowd().into()),
+                };
+                (own, theirs.beside(self.ties.crowd_of(from)))
             }
             None => (Worth::new(self.effective_priority(), 0), Worth::new(priority, 0)),
         }
