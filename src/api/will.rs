@@ -120,8 +120,8 @@ fn about(status: &Status, asked: &Asked) -> Result<About, String> {
         (Topic::Standby, None) => Ok(About::standby(node)),
         (Topic::Ban, Some(group)) => Ok(About::ban(group, node)),
         (Topic::Maintenance, group) if asked.node.is_none() => Ok(About::maintenance(group)),
-        (Topic::Cleanup, group) if asked.node.is_none() => Ok(About::cleanup(group)),
-        (Topic::Standby | Topic::Ban | Topic::Maintenance | Topic::Cleanup, _) => {
+        (Topic::Cleanup, group) => Ok(About::cleanup(asked.node.as_deref(), group)),
+        (Topic::Standby | Topic::Ban | Topic::Maintenance, _) => {
             Err(format!("that is not what {} is about", asked.topic.name()))
         }
     }

@@ -91,8 +91,23 @@ pub(crate) struct Known {
     pub(crate) verdict: Option<bool>,
     pub(crate) since: Instant,
     pub(crate) found: Box<str>,
+    /// It fails as the proxy does, which is started anew: that does not count yet.
+    excused: bool,
     /// What it is made from: one that is otherwise now is unknown again.
     made: config::Check,
+}
+
+impl Known {
+    /// Whether it fails, and that counts.
+    fn counts(&self) -> bool {
+        self.verdict == Some(false) && !self.excused
+    }
+
+    /// How long a proxy has after its start until this check must pass: as long as it takes to find
+    /// out that one is well that was not so from the first look on.
+    fn grace(&self) -> Duration {
+        (self.made.interval + self.made.timeout) * (self.made.rise + self.made.fall)
+    }
 }
 
 fn unknown(now: Instant, check: &config::Check) -> Known {
@@ -102,6 +117,7 @@ fn unknown(now: Instant, check: &config::Check) -> Known {
         verdict: None,
         since: now,
         found: Box::default(),
+        excused: false,
         made: check.clone(),
     }
 }
@@ -152,13 +168,14 @@ impl Health {
 
     /// The failing checks that disqualify.
     pub(crate) fn failing(&self) -> impl Iterator<Item = &Known> {
-        self.checks.iter().filter(|k| k.effect == Effect::Disqualify && k.verdict == Some(false))
+        let counts = |k: &&Known| k.effect == Effect::Disqualify && k.counts();
+        self.checks.iter().filter(counts)
     }
 
     /// The failing checks that cost points.
     pub(crate) fn failing_scores(&self) -> impl Iterator<Item = &Known> {
         let scores = |k: &&Known| matches!(k.effect, Effect::Score(_));
-        self.checks.iter().filter(scores).filter(|k| k.verdict == Some(false))
+        self.checks.iter().filter(scores).filter(|k| k.counts())
     }
 
     /// By how much this host falls short: what is not known yet counts as good.
@@ -166,8 +183,8 @@ impl Health {
         if self.failing().next().is_some() {
             return Worth::UNFIT;
         }
-        let weight = |k: &Known| match (k.effect, k.verdict) {
-            (Effect::Score(weight), Some(false)) => weight,
+        let weight = |k: &Known| match (k.effect, k.counts()) {
+            (Effect::Score(weight), true) => weight,
             (Effect::Score(_) | Effect::Disqualify | Effect::Warn, _) => 0,
         };
         let sum = self.checks.iter().map(weight).fold(0_u8, u8::saturating_add);
@@ -188,8 +205,30 @@ impl Health {
             return None;
         }
         let first = known.verdict.is_none();
+        // What was fine and is not may be mended in place; what never was, is not waited for.
+        known.excused = known.made.restart_proxy && !first && !told.verdict;
         (known.verdict, known.since) = (Some(told.verdict), now);
         Some((known.clone(), first))
+    }
+
+    /// The check whose failure the proxy is to be started anew for, as it has run since `since` and
+    /// had its time.
+    pub(crate) fn blames(&self, now: Instant, since: Instant) -> Option<&Known> {
+        self.blaming().find(|k| now >= since + k.grace())
+    }
+
+    /// When [`Health::blames`] may say so.
+    pub(crate) fn blames_at(&self, since: Instant) -> Option<Instant> {
+        self.blaming().map(|k| since + k.grace()).min()
+    }
+
+    fn blaming(&self) -> impl Iterator<Item = &Known> {
+        self.checks.iter().filter(|k| k.made.restart_proxy && k.verdict == Some(false))
+    }
+
+    /// Nothing is mended in place: what fails counts.
+    pub(crate) fn excuse_nothing(&mut self) {
+        self.checks.iter_mut().for_each(|k| k.excused = false);
     }
 
     /// Whether somebody whose health is worse holds the group. Names the checks to be run at once.
@@ -276,6 +315,7 @@ impl Node {
         let mut news = None;
         self.each(out, |group, out| news = group.checked(now, told, out).or(news));
         let (Some(effect), Some(first)) = (effect, news) else { return };
+        self.cares.news();
         let (severity, kind) = match (told.verdict, effect) {
             (true, _) => (Severity::Info, "check-passed"),
             (false, Effect::Disqualify) => (Severity::Error, "check-failed"),

@@ -241,8 +241,34 @@ pub struct StandingStatus {
     pub priority: Option<Priority>,
     /// By how many points its health falls short; `None` also where it is unfit.
     pub points: Option<u8>,
+    /// How often its proxy failed lately.
+    #[serde(default)]
+    pub failures: u32,
+    /// When the last time was.
+    #[serde(default)]
+    pub failed_at: Option<Instant>,
+    /// How, in words.
+    #[serde(default)]
+    pub last_failure: Option<String>,
+    /// What the checks of the group find there, as far as that is known.
+    #[serde(default)]
+    pub checks: Vec<NodeCheck>,
     /// Why, in words.
     pub words: String,
+}
+
+/// What a check finds on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct NodeCheck {
+    /// Its name.
+    pub name: String,
+    /// The verdict; `None` before the first look.
+    pub verdict: Option<bool>,
+    /// Since when.
+    pub since: Instant,
+    /// What it finds, in words, where it fails.
+    pub found: String,
 }
 
 /// A check of a group, on this node.
@@ -486,8 +512,11 @@ pub struct ProxyStatus {
     pub since: Instant,
     /// Main process.
     pub pid: Option<u32>,
-    /// Failures within the restart window.
+    /// Failures that have not expired.
     pub failures: u32,
+    /// With so many the addresses move.
+    #[serde(default)]
+    pub migration_threshold: u32,
     /// The last failure, in words.
     pub last_failure: Option<String>,
 }

@@ -93,6 +93,7 @@ impl Shell {
                 let vote = node.config().lease.vote;
                 drop(self.outbox.try_send(Output::Settled { digest, vote }));
             }
+            Action::Failures(all) => drop(self.outbox.try_send(Output::Failures(all))),
             Action::Decided(all) => drop(self.outbox.try_send(Output::Decided(all))),
             Action::Note(told) => self.tell(told),
             Action::Reloaded(changes) => {

@@ -242,6 +242,7 @@ impl Scene {
                 Action::Tell { .. }
                 | Action::Settled(_)
                 | Action::Decided(_)
+                | Action::Failures(_)
                 | Action::Beat { .. }
                 | Action::Advertise { .. }
                 | Action::Announce { .. }

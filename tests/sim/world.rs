@@ -523,7 +523,7 @@ impl World {
                     self.later(host, soon * 3, Arrival::Proxy(group, ProxyEvent::Stopped { how }));
                 }
             }
-            ProxyOrder::Watch | ProxyOrder::Stop => {
+            ProxyOrder::Watch | ProxyOrder::Stop | ProxyOrder::Kill => {
                 self.later(
                     host,
                     soon,

@@ -126,6 +126,8 @@ impl Lease {
             | News::Part { .. }
             | News::Word(_)
             | News::Tale { .. }
+            | News::Failed(_)
+            | News::Looked(_)
             | News::Words { .. } => {}
         }
     }

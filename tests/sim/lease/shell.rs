@@ -228,7 +228,7 @@ impl World {
                     self.later(host, 2 * soon, stopped());
                 }
             }
-            ProxyOrder::Watch | ProxyOrder::Stop => self.later(host, soon, stopped()),
+            ProxyOrder::Watch | ProxyOrder::Stop | ProxyOrder::Kill => self.later(host, soon, stopped()),
             ProxyOrder::Unwatch => {}
         }
     }
