@@ -90,7 +90,7 @@ impl Cares {
 impl Node {
     /// What an earlier run knew of the failures here.
     pub(super) fn found_care(&mut self, now: Instant, kept: &[Failures]) {
-        self.cares = Cares::of(&self.config);
+        self.cares = Cares { tell_at: now, ..Cares::of(&self.config) };
         for group in self.groups.values_mut() {
             let past = kept.iter().find(|past| past.group == group.config.name);
             if let (Some(proxy), Some(past)) = (&mut group.proxy, past) {
@@ -101,7 +101,8 @@ impl Node {
 
     /// Another file may have other nodes, groups and checks.
     pub(super) fn rename_care(&mut self) {
-        self.cares = Cares::of(&self.config);
+        let Cares { told, tell_at, .. } = self.cares;
+        self.cares = Cares { told, tell_at, ..Cares::of(&self.config) };
     }
 
     /// Keeps what changed of the failures of proxies.
