@@ -246,12 +246,9 @@ impl Group {
 /// Which checksum version 3 IPv4 adverts are sent with; both are always accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Checksum {
-    /// The peer's; both until one has been heard.
+    /// Both until a peer has been heard, then the peer's.
     #[default]
     Auto,
-    /// The peer's; until one has been heard, that with the pseudo-header: who votes is a vipd,
-    /// which takes either form, and others are not expected.
-    Voters,
     /// The message only (RFC 9568 §5.2.8).
     Rfc9568,
     /// With the IPv4 pseudo-header, as keepalived and FRR send by default.

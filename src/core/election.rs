@@ -205,8 +205,7 @@ impl Election {
         may
     }
 
-    /// The checksums to send with: in `auto` those that whoever may listen can need, until a peer
-    /// has been heard, then the peer's.
+    /// The checksums to send with: both in `auto` until a peer has been heard, then the peer's.
     pub(crate) fn flavours(&self) -> &'static [Flavour] {
         const PLAIN: &[Flavour] = &[Flavour::Plain];
         const PSEUDO: &[Flavour] = &[Flavour::Pseudo];
@@ -215,10 +214,9 @@ impl Election {
             (Version::V2, _) => PLAIN,
             (Version::V3, Family::V6) => PSEUDO,
             (Version::V3, Family::V4) => match (self.checksum, self.peer_flavour) {
-                (Checksum::Rfc9568, _)
-                | (Checksum::Auto | Checksum::Voters, Some(Flavour::Plain)) => PLAIN,
+                (Checksum::Rfc9568, _) | (Checksum::Auto, Some(Flavour::Plain)) => PLAIN,
+                (Checksum::Pseudo, _) | (Checksum::Auto, Some(Flavour::Pseudo)) => PSEUDO,
                 (Checksum::Auto, None) => BOTH,
-                (Checksum::Pseudo | Checksum::Auto | Checksum::Voters, _) => PSEUDO,
             },
         }
     }
@@ -273,34 +271,5 @@ impl Counters {
         ];
         let parse = ParseError::ALL_NAMES.iter().copied().zip(self.parse);
         fixed.into_iter().chain(parse).map(|(name, n)| (name.to_owned(), n)).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::types::VrId;
-
-    #[test]
-    fn only_who_may_be_strange_is_sent_both_checksums() {
-        use Flavour::{Plain, Pseudo};
-        let cases: [(Checksum, Option<Flavour>, &[Flavour]); 6] = [
-            (Checksum::Auto, None, &[Pseudo, Plain]),
-            (Checksum::Auto, Some(Plain), &[Plain]),
-            (Checksum::Auto, Some(Pseudo), &[Pseudo]),
-            (Checksum::Voters, None, &[Pseudo]),
-            (Checksum::Voters, Some(Plain), &[Plain]),
-            (Checksum::Voters, Some(Pseudo), &[Pseudo]),
-        ];
-        let (version, interval) = (Version::V3, Centis::DEFAULT_V3);
-        let vrid = VrId::new(7).expect("a VRID");
-        for (checksum, heard, sent) in cases {
-            let own = [IpAddr::from([192, 0, 2, 1])];
-            let template = Template::new(version, vrid, interval, &own, None).expect("an advert");
-            let mut election =
-                Election::new(Family::V4, version, interval, checksum, own.to_vec(), template);
-            election.peer_flavour = heard;
-            assert_eq!(election.flavours(), sent, "{checksum:?}, heard {heard:?}");
-        }
     }
 }
