@@ -58,8 +58,12 @@ impl Scene {
         let file = haproxy::write_config(host, Mode::Http, PORT, &servers)?;
         // Its admin socket is made there.
         fs::set_permissions(host.dir(), fs::Permissions::from_mode(0o777)).unwrap();
-        let mut config =
-            format!("{}{}user = \"haproxy\"\ncommand = {:?}\n", self.trio.config(), self.keys, haproxy::command(&file));
+        let mut config = format!(
+            "{}{}user = \"haproxy\"\ncommand = {:?}\n",
+            self.trio.config(),
+            self.keys,
+            haproxy::command(&file)
+        );
         if !self.check.is_empty() {
             config += &format!(
                 "\n[[check]]\nname = \"admin\"\nhaproxy = {:?}\ninterval = \"200ms\"\n\

@@ -80,10 +80,12 @@ impl Cares {
         node: usize,
     ) -> impl Iterator<Item = (&str, &Looked, Instant)> {
         let all = self.nodes.get(node).into_iter().flat_map(|heard| &heard.looked);
-        all.filter(move |(_, (at, _))| now <= *at + STALE).filter_map(move |(mark, (at, looked))| {
-            let since = Instant::BOOT + at.since(Instant::BOOT).saturating_sub(looked.since);
-            Some((self.checks.get(mark)?.as_str(), looked, since))
-        })
+        all.filter(move |(_, (at, _))| now <= *at + STALE).filter_map(
+            move |(mark, (at, looked))| {
+                let since = Instant::BOOT + at.since(Instant::BOOT).saturating_sub(looked.since);
+                Some((self.checks.get(mark)?.as_str(), looked, since))
+            },
+        )
     }
 }
 
@@ -210,7 +212,8 @@ impl Node {
             group.health.checks().iter().any(|k| &*k.name == name && k.effect != Effect::Warn)
         };
         let checks = self.cares.checks(now, node);
-        let failing = checks.filter(|(name, looked, _)| looked.verdict == Some(false) && counts(name));
+        let failing =
+            checks.filter(|(name, looked, _)| looked.verdict == Some(false) && counts(name));
         let mut all: Vec<_> = failing
             .map(|(name, looked, _)| format!("check {name} fails: {}", looked.words.as_str()))
             .collect();

@@ -378,6 +378,50 @@ mod tests {
         }
     }
 
+    /// The check says of the proxy that it hangs, and has done so since `since`.
+    fn hung(verdicts: &[bool]) -> Health {
+        let check = config::Check {
+            name: "admin".to_owned(),
+            what: config::Probe::Unit("haproxy.service".to_owned()),
+            effect: Effect::Disqualify,
+            interval: S,
+            timeout: S / 2,
+            rise: 2,
+            fall: 2,
+            restart_proxy: true,
+            groups: Vec::new(),
+        };
+        let mut health = Health::new(at(0), &[check]);
+        for (second, verdict) in (1..).zip(verdicts) {
+            let (name, began, found) = ("admin".into(), at(second), "no answer".into());
+            let told = Checked { name, began, passed: *verdict, verdict: *verdict, found };
+            health.told(at(second), &told);
+        }
+        health
+    }
+
+    #[test]
+    fn what_is_mended_in_place_does_not_count_until_that_is_given_up() {
+        let mut health = hung(&[true, false]);
+        assert_eq!((health.deficit(), health.failing().count()), (0, 0));
+        assert!(health.blames(at(2), at(0)).is_none(), "it has only just been started");
+        assert_eq!(health.blames_at(at(0)), Some(at(6)));
+        assert!(health.blames(at(6), at(0)).is_some());
+        health.excuse_nothing();
+        assert_eq!((health.deficit(), health.failing().count()), (Worth::UNFIT, 1));
+        // Once it passes nothing is to be blamed, and its next failure is mended again.
+        let health = hung(&[true, false, true]);
+        assert!(health.blames(at(9), at(0)).is_none());
+        assert_eq!(hung(&[true, false, true, false]).deficit(), 0);
+    }
+
+    #[test]
+    fn what_never_passed_counts() {
+        let health = hung(&[false]);
+        assert_eq!(health.deficit(), Worth::UNFIT);
+        assert!(health.blames(at(6), at(0)).is_some(), "a new proxy may help all the same");
+    }
+
     #[test]
     fn worse_counts_at_once_and_better_after_a_pause() {
         let mut damper = Damper::default();

@@ -188,12 +188,17 @@ fn own(now: Instant, group: &Group, standing: &mut Standing) {
             standing.against.push(why::failures(&proxy.config, count, last));
         }
     }
-    standing.checks = group.health.checks().iter().map(|k| NodeCheck {
-        name: k.name.to_string(),
-        verdict: k.verdict,
-        since: k.since,
-        found: if k.verdict == Some(false) { k.found.to_string() } else { String::new() },
-    }).collect();
+    standing.checks = group
+        .health
+        .checks()
+        .iter()
+        .map(|k| NodeCheck {
+            name: k.name.to_string(),
+            verdict: k.verdict,
+            since: k.since,
+            found: if k.verdict == Some(false) { k.found.to_string() } else { String::new() },
+        })
+        .collect();
     let scores = group.health.failing_scores();
     standing.against.extend(scores.map(why::failed));
     if group.damper.better_at().is_some() && !group.is_active() {

@@ -102,8 +102,12 @@ impl Care {
     /// What was known of its failures before.
     pub(crate) fn recall(&mut self, now: Instant, past: &Failures) {
         let expiry = self.config.failure_expiry;
-        let mut left: Vec<_> =
-            past.ago.iter().filter_map(|ago| expiry.checked_sub(*ago)).take(MOST_FAILURES).collect();
+        let mut left: Vec<_> = past
+            .ago
+            .iter()
+            .filter_map(|ago| expiry.checked_sub(*ago))
+            .take(MOST_FAILURES)
+            .collect();
         left.sort_unstable();
         self.failures = left.into_iter().map(|left| now + left).collect();
         self.last_failure.clone_from(&past.last);

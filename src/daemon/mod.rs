@@ -217,8 +217,13 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
         .map_err(io_error("the core thread"))?;
     // Kills what earlier agents left, while the core goes on with what cannot wait.
     let (before, of) = ((record, gate), (node.as_str(), &*loaded.config));
-    let service =
-        Arc::new(service::Service::new(options.clone(), instance, before, of, (inbox, keeping, failures)));
+    let service = Arc::new(service::Service::new(
+        options.clone(),
+        instance,
+        before,
+        of,
+        (inbox, keeping, failures),
+    ));
     let clean =
         runtime.block_on(service.run((&loaded.warnings, &loaded.config), server, (outbox, told)));
     let joined = core.join().is_ok();

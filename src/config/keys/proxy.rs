@@ -79,14 +79,14 @@ pub(in super::super) static PROXY: Table = Table {
         Key {
             name: "restarts",
             kind: Kind::Int { min: 0, max: 999 },
-            need: Need::Optional("`migration-threshold` less 1"),
+            need: Need::Optional("one less than `migration-threshold`"),
             example: "2",
             doc: "The same in other words: how often it is restarted in place.",
         },
         Key {
             name: "restart-window",
             kind: time(1000, 24 * HOUR),
-            need: Need::Optional("`failure-expiry`"),
+            need: Need::Optional("that of `failure-expiry`"),
             example: "\"10m\"",
             doc: "The older name of `failure-expiry`.",
         },

@@ -31,7 +31,8 @@ impl Group {
         let count = proxy.failures();
         let of = proxy.config.migration_threshold;
         let again = if restarting { "" } else { "; this host is unfit" };
-        let text = format!("{what} is killed and started anew: {why}; failure {count} of {of}{again}");
+        let text =
+            format!("{what} is killed and started anew: {why}; failure {count} of {of}{again}");
         self.note(now, Severity::Warn, "proxy-renewed", text, out);
     }
 

@@ -228,7 +228,9 @@ impl World {
                     self.later(host, 2 * soon, stopped());
                 }
             }
-            ProxyOrder::Watch | ProxyOrder::Stop | ProxyOrder::Kill => self.later(host, soon, stopped()),
+            ProxyOrder::Watch | ProxyOrder::Stop | ProxyOrder::Kill => {
+                self.later(host, soon, stopped())
+            }
             ProxyOrder::Unwatch => {}
         }
     }
