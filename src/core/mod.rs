@@ -48,6 +48,7 @@ mod receive;
 mod selffence;
 mod signs;
 mod snapshot;
+mod standing;
 pub mod status;
 mod tenure;
 mod why;
