@@ -65,10 +65,10 @@ impl Scene {
             haproxy::command(&file)
         );
         if !self.check.is_empty() {
-            config += &format!(
-                "\n[[check]]\nname = \"admin\"\nhaproxy = {:?}\ninterval = \"200ms\"\n\
-                 timeout = \"200ms\"\n{}",
-                haproxy::socket(host),
+            config = format!(
+                "{config}\n[[check]]\nname = \"admin\"\nhaproxy = \"{}\"\n\
+                 interval = \"200ms\"\ntimeout = \"200ms\"\n{}",
+                haproxy::socket(host).display(),
                 self.check
             );
         }

@@ -69,7 +69,7 @@ pub fn may_say(status: &Status, shared: bool, asked: &Asked, at: u64) -> Result<
     if !asked.on && !in_force && about.topic != Topic::Cleanup {
         return Err(format!("nothing to end: it is not so that {}", about.words(true)));
     }
-    if asked.on && !asked.force {
+    if asked.on && !asked.force && about.topic != Topic::Cleanup {
         let left = leaves_nobody(status, &about);
         if !left.is_empty() {
             return Err(format!("nobody else can have {}: see --yes", left.join(", ")));

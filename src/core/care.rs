@@ -181,14 +181,14 @@ impl Node {
         let Cares { nodes, groups, checks, .. } = &mut self.cares;
         let Some(heard) = nodes.get_mut(from.index()) else { return };
         for entry in &message.entries {
-            match entry.news {
-                News::Failed(failed) if groups.contains_key(&failed.group) => {
-                    heard.failed.insert(failed.group, (now, failed));
-                }
-                News::Looked(looked) if checks.contains_key(&looked.check) => {
-                    heard.looked.insert(looked.check, (now, looked));
-                }
-                _ => {}
+            if let News::Failed(failed) = entry.news
+                && groups.contains_key(&failed.group)
+            {
+                heard.failed.insert(failed.group, (now, failed));
+            } else if let News::Looked(looked) = entry.news
+                && checks.contains_key(&looked.check)
+            {
+                heard.looked.insert(looked.check, (now, looked));
             }
         }
     }

@@ -17,6 +17,7 @@ const PROVEN: Duration = Duration::from_secs(10);
 const RESTART_GAP: Duration = Duration::from_secs(1);
 
 /// One group's proxy.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug)]
 pub(crate) struct Care {
     pub(crate) config: Proxy,

@@ -155,7 +155,7 @@ mod tests {
     fn failures_age_by_the_boot_clock_and_after_a_boot_by_the_wall_clock() {
         let (dir, file) = file("failures");
         assert_eq!(file.read(&moment(1, 1, "a")), []);
-        file.write(&moment(100, 1_000_000, "a"), &kept(&[MINUTE, 0 * MINUTE])).unwrap();
+        file.write(&moment(100, 1_000_000, "a"), &kept(&[MINUTE, Duration::ZERO])).unwrap();
         let rows = [
             // A minute later; the same with the wall clock set forward or back.
             (moment(160, 1_000_060, "a"), [2 * MINUTE, MINUTE]),
@@ -163,7 +163,7 @@ mod tests {
             (moment(160, 3, "a"), [2 * MINUTE, MINUTE]),
             // Another boot, and one with the wall clock set back.
             (moment(5, 1_000_060, "b"), [2 * MINUTE, MINUTE]),
-            (moment(5, 3, "b"), [0 * MINUTE, 0 * MINUTE]),
+            (moment(5, 3, "b"), [Duration::ZERO, Duration::ZERO]),
         ];
         for (now, ago) in rows {
             assert_eq!(file.read(&now), kept(&ago), "{now:?}");

@@ -405,6 +405,7 @@ impl World {
             | Action::Remember { .. }
             | Action::Settled(_)
             | Action::Decided(_)
+            | Action::Failures(_)
             | Action::Reset { .. }
             | Action::Hasten(_)
             | Action::Fence { .. } => {}

@@ -106,6 +106,7 @@ impl World {
             Action::Hasten(_) => self.hasten(host),
             Action::Reset { .. }
             | Action::Decided(_)
+            | Action::Failures(_)
             | Action::Reloaded(_)
             | Action::Probe { .. }
             | Action::Tell { .. }
