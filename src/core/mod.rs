@@ -34,6 +34,7 @@ mod explain;
 pub mod fence;
 mod fencing;
 mod gap;
+mod ghosts;
 mod group;
 pub mod hook;
 mod kernel;
@@ -136,6 +137,7 @@ pub struct Node {
     fence: SelfFence,
     operator: operator::Operator,
     cares: care::Cares,
+    ghosts: ghosts::Ghosts,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -267,6 +269,7 @@ impl Node {
             fence: SelfFence::new(now),
             operator: operator::Operator::default(),
             cares: care::Cares::default(),
+            ghosts: ghosts::Ghosts::default(),
         };
         for ix in 0..node.config.groups.len() {
             let settings = node.settings(ix, secrets);
@@ -350,6 +353,7 @@ impl Node {
             self.operator_deadline(),
             self.care_deadline(),
             self.lease_deadline(),
+            self.ghost_deadline(),
             self.groups.values().filter_map(|g| g.gap.map(|gap| gap.deadline())).min(),
         ]
         .into_iter()
@@ -436,6 +440,7 @@ impl Node {
         self.tick_lease(now, out);
         self.tick_operator(now, out);
         self.tick_care(now, out);
+        self.lay_ghosts(now, out);
         let (groups, mut parts) = self.parts(out);
         for (_, group) in groups.range_mut(within(&due)) {
             group.tick(now, &mut parts);

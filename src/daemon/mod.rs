@@ -26,6 +26,7 @@ mod known;
 mod recorder;
 pub mod replay;
 mod service;
+mod sessions;
 mod talk;
 mod token;
 mod turn;

@@ -255,6 +255,7 @@ impl Scene {
                 | Action::Reloaded(_)
                 | Action::Reset { .. }
                 | Action::Hasten(_)
+                | Action::EndSessions { .. }
                 | Action::Exit { .. } => {}
             }
         }

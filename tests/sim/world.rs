@@ -408,6 +408,7 @@ impl World {
             | Action::Failures(_)
             | Action::Reset { .. }
             | Action::Hasten(_)
+            | Action::EndSessions { .. }
             | Action::Fence { .. } => {}
             Action::Exit { .. } => {
                 self.hosts[host].node = None;

@@ -217,6 +217,7 @@ impl Booth {
                 | Action::Reloaded(_)
                 | Action::Reset { .. }
                 | Action::Hasten(_)
+                | Action::EndSessions { .. }
                 | Action::Exit { .. } => {}
             }
         }
