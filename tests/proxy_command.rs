@@ -24,8 +24,8 @@ fn command(argv: &[&str]) -> Proxy {
         run: Run::Active,
         start_timeout: Duration::from_secs(2),
         stop_timeout: Duration::from_millis(200),
-        restarts: 0,
-        restart_window: Duration::from_mins(1),
+        migration_threshold: 1,
+        failure_expiry: Duration::from_mins(1),
         config: None,
     }
 }

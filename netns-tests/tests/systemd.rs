@@ -21,8 +21,8 @@ fn proxy(unit: &str) -> Proxy {
         run: Run::Active,
         start_timeout: Duration::from_secs(5),
         stop_timeout: Duration::from_secs(5),
-        restarts: 0,
-        restart_window: Duration::from_mins(1),
+        migration_threshold: 1,
+        failure_expiry: Duration::from_mins(1),
         config: None,
     }
 }

@@ -69,7 +69,7 @@ pub fn may_say(status: &Status, shared: bool, asked: &Asked, at: u64) -> Result<
     if !asked.on && !in_force && about.topic != Topic::Cleanup {
         return Err(format!("nothing to end: it is not so that {}", about.words(true)));
     }
-    if asked.on && !asked.force {
+    if asked.on && !asked.force && about.topic != Topic::Cleanup {
         let left = leaves_nobody(status, &about);
         if !left.is_empty() {
             return Err(format!("nobody else can have {}: see --yes", left.join(", ")));
@@ -120,8 +120,8 @@ fn about(status: &Status, asked: &Asked) -> Result<About, String> {
         (Topic::Standby, None) => Ok(About::standby(node)),
         (Topic::Ban, Some(group)) => Ok(About::ban(group, node)),
         (Topic::Maintenance, group) if asked.node.is_none() => Ok(About::maintenance(group)),
-        (Topic::Cleanup, group) if asked.node.is_none() => Ok(About::cleanup(group)),
-        (Topic::Standby | Topic::Ban | Topic::Maintenance | Topic::Cleanup, _) => {
+        (Topic::Cleanup, group) => Ok(About::cleanup(asked.node.as_deref(), group)),
+        (Topic::Standby | Topic::Ban | Topic::Maintenance, _) => {
             Err(format!("that is not what {} is about", asked.topic.name()))
         }
     }

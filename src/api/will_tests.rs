@@ -79,6 +79,9 @@ fn an_order_says_who_why_and_for_how_long() {
     assert_eq!((order.at, order.left), (5_000, Some(Duration::from_mins(1))));
     let standby = said(&status(), false, &asked(Topic::Standby, None, None)).unwrap();
     assert_eq!(standby.about, About::standby("hap1"), "this host, if none is named");
+    let cleanup = |node| said(&status(), true, &asked(Topic::Cleanup, node, Some("web"))).unwrap();
+    assert_eq!(cleanup(Some("hap2")).about, About::cleanup(Some("hap2"), Some("web")));
+    assert_eq!(cleanup(None).about, About::cleanup(None, Some("web")), "everywhere");
 }
 
 #[test]

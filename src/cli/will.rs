@@ -41,10 +41,15 @@ pub enum WillCommand {
         #[command(flatten)]
         saying: Saying,
     },
-    /// Forget the failures of a group's proxy, or of all, on every node: it is tried at once
+    /// Forget the failures of a group's proxy, or of all: it is tried at once
+    ///
+    /// And that a host was worse a while ago: it counts as well at once.
     Cleanup {
         /// Which group [default: all]
         group: Option<String>,
+        /// On which node [default: on every one]
+        #[arg(long)]
+        node: Option<String>,
         /// How it is said, and shown
         #[command(flatten)]
         saying: Saying,

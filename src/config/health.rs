@@ -30,6 +30,8 @@ pub struct Check {
     pub rise: u32,
     /// Runs in a row that must fail before a check fails.
     pub fall: u32,
+    /// Whether its failure is one of the proxy, which is started anew in place.
+    pub restart_proxy: bool,
     /// The groups it is about; empty for all.
     pub groups: Vec<String>,
 }
@@ -203,6 +205,7 @@ pub(super) fn lower(check: read_check::Check) -> Option<Check> {
         timeout: check.timeout.as_ref().map_or(timeout, |t| t.value),
         rise: check.rise.as_ref().map_or(2, |n| n.value),
         fall: check.fall.as_ref().map_or(2, |n| n.value),
+        restart_proxy: check.restart_proxy.as_ref().is_some_and(|r| r.value),
         groups: words(check.groups.as_ref()),
         what: probe(check)?,
     })

@@ -213,8 +213,10 @@ fn proxy(p: read::Proxy) -> Option<Proxy> {
         config,
         start_timeout: value(p.start_timeout).unwrap_or(seconds(30)),
         stop_timeout: value(p.stop_timeout).unwrap_or(seconds(30)),
-        restarts: value(p.restarts).unwrap_or(3),
-        restart_window: value(p.restart_window).unwrap_or(seconds(600)),
+        migration_threshold: value(p.migration_threshold)
+            .or(value(p.restarts).map(|n| n + 1))
+            .unwrap_or(3),
+        failure_expiry: value(p.failure_expiry.or(p.restart_window)).unwrap_or(seconds(600)),
     })
 }
 

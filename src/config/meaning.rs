@@ -264,8 +264,12 @@ fn proxy(proxy: &Proxy) -> String {
         Run::Active => "only where the addresses are",
     };
     format!(
-        "{what} {when}; a node yields after {} restarts within {}",
-        proxy.restarts,
-        show(proxy.restart_window)
+        "{what} {when}; the addresses move after {} within {}",
+        failures(proxy.migration_threshold),
+        show(proxy.failure_expiry)
     )
+}
+
+fn failures(count: u32) -> String {
+    if count == 1 { "a single failure".to_owned() } else { format!("{count} failures") }
 }

@@ -337,10 +337,10 @@ pub struct Proxy {
     pub start_timeout: Duration,
     /// How long it may take to stop before it is killed.
     pub stop_timeout: Duration,
-    /// How often it is restarted in `restart_window` before the host yields.
-    pub restarts: u32,
-    /// The window in which `restarts` count.
-    pub restart_window: Duration,
+    /// With so many failures within `failure_expiry` the addresses move; at least 1.
+    pub migration_threshold: u32,
+    /// How long a failure counts.
+    pub failure_expiry: Duration,
 }
 
 /// What the proxy is.

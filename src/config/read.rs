@@ -157,6 +157,8 @@ pub(super) struct Proxy {
     pub(super) config: Option<At<String>>,
     pub(super) start_timeout: Option<At<Duration>>,
     pub(super) stop_timeout: Option<At<Duration>>,
+    pub(super) migration_threshold: Option<At<u32>>,
+    pub(super) failure_expiry: Option<At<Duration>>,
     pub(super) restarts: Option<At<u32>>,
     pub(super) restart_window: Option<At<Duration>>,
 }
@@ -437,6 +439,8 @@ fn proxy(at: Span, v: &View<'_>) -> Proxy {
         config: v.text("config"),
         start_timeout: v.time("start-timeout"),
         stop_timeout: v.time("stop-timeout"),
+        migration_threshold: v.int("migration-threshold"),
+        failure_expiry: v.time("failure-expiry"),
         restarts: v.int("restarts"),
         restart_window: v.time("restart-window"),
     }

@@ -91,8 +91,23 @@ pub(crate) struct Known {
     pub(crate) verdict: Option<bool>,
     pub(crate) since: Instant,
     pub(crate) found: Box<str>,
+    /// It fails as the proxy does, which is started anew: that does not count yet.
+    excused: bool,
     /// What it is made from: one that is otherwise now is unknown again.
     made: config::Check,
+}
+
+impl Known {
+    /// Whether it fails, and that counts.
+    fn counts(&self) -> bool {
+        self.verdict == Some(false) && !self.excused
+    }
+
+    /// How long a proxy has after its start until this check must pass: as long as it takes to find
+    /// out that one is well that was not so from the first look on.
+    fn grace(&self) -> Duration {
+        (self.made.interval + self.made.timeout) * (self.made.rise + self.made.fall)
+    }
 }
 
 fn unknown(now: Instant, check: &config::Check) -> Known {
@@ -102,6 +117,7 @@ fn unknown(now: Instant, check: &config::Check) -> Known {
         verdict: None,
         since: now,
         found: Box::default(),
+        excused: false,
         made: check.clone(),
     }
 }
@@ -152,13 +168,14 @@ impl Health {
 
     /// The failing checks that disqualify.
     pub(crate) fn failing(&self) -> impl Iterator<Item = &Known> {
-        self.checks.iter().filter(|k| k.effect == Effect::Disqualify && k.verdict == Some(false))
+        let counts = |k: &&Known| k.effect == Effect::Disqualify && k.counts();
+        self.checks.iter().filter(counts)
     }
 
     /// The failing checks that cost points.
     pub(crate) fn failing_scores(&self) -> impl Iterator<Item = &Known> {
         let scores = |k: &&Known| matches!(k.effect, Effect::Score(_));
-        self.checks.iter().filter(scores).filter(|k| k.verdict == Some(false))
+        self.checks.iter().filter(scores).filter(|k| k.counts())
     }
 
     /// By how much this host falls short: what is not known yet counts as good.
@@ -166,8 +183,8 @@ impl Health {
         if self.failing().next().is_some() {
             return Worth::UNFIT;
         }
-        let weight = |k: &Known| match (k.effect, k.verdict) {
-            (Effect::Score(weight), Some(false)) => weight,
+        let weight = |k: &Known| match (k.effect, k.counts()) {
+            (Effect::Score(weight), true) => weight,
             (Effect::Score(_) | Effect::Disqualify | Effect::Warn, _) => 0,
         };
         let sum = self.checks.iter().map(weight).fold(0_u8, u8::saturating_add);
@@ -188,8 +205,30 @@ impl Health {
             return None;
         }
         let first = known.verdict.is_none();
+        // What was fine and is not may be mended in place; what never was, is not waited for.
+        known.excused = known.made.restart_proxy && !first && !told.verdict;
         (known.verdict, known.since) = (Some(told.verdict), now);
         Some((known.clone(), first))
+    }
+
+    /// The check whose failure the proxy is to be started anew for, as it has run since `since` and
+    /// had its time.
+    pub(crate) fn blames(&self, now: Instant, since: Instant) -> Option<&Known> {
+        self.blaming().find(|k| now >= since + k.grace())
+    }
+
+    /// When [`Health::blames`] may say so.
+    pub(crate) fn blames_at(&self, since: Instant) -> Option<Instant> {
+        self.blaming().map(|k| since + k.grace()).min()
+    }
+
+    fn blaming(&self) -> impl Iterator<Item = &Known> {
+        self.checks.iter().filter(|k| k.made.restart_proxy && k.verdict == Some(false))
+    }
+
+    /// Nothing is mended in place: what fails counts.
+    pub(crate) fn excuse_nothing(&mut self) {
+        self.checks.iter_mut().for_each(|k| k.excused = false);
     }
 
     /// Whether somebody whose health is worse holds the group. Names the checks to be run at once.
@@ -276,6 +315,7 @@ impl Node {
         let mut news = None;
         self.each(out, |group, out| news = group.checked(now, told, out).or(news));
         let (Some(effect), Some(first)) = (effect, news) else { return };
+        self.cares.news();
         let (severity, kind) = match (told.verdict, effect) {
             (true, _) => (Severity::Info, "check-passed"),
             (false, Effect::Disqualify) => (Severity::Error, "check-failed"),
@@ -336,6 +376,50 @@ mod tests {
             check.begin(asked);
             assert_eq!(check.end(passed), told, "{asked} {passed}");
         }
+    }
+
+    /// The check says of the proxy that it hangs, and has done so since `since`.
+    fn hung(verdicts: &[bool]) -> Health {
+        let check = config::Check {
+            name: "admin".to_owned(),
+            what: config::Probe::Unit("haproxy.service".to_owned()),
+            effect: Effect::Disqualify,
+            interval: S,
+            timeout: S / 2,
+            rise: 2,
+            fall: 2,
+            restart_proxy: true,
+            groups: Vec::new(),
+        };
+        let mut health = Health::new(at(0), &[check]);
+        for (second, verdict) in (1..).zip(verdicts) {
+            let (name, began, found) = ("admin".into(), at(second), "no answer".into());
+            let told = Checked { name, began, passed: *verdict, verdict: *verdict, found };
+            health.told(at(second), &told);
+        }
+        health
+    }
+
+    #[test]
+    fn what_is_mended_in_place_does_not_count_until_that_is_given_up() {
+        let mut health = hung(&[true, false]);
+        assert_eq!((health.deficit(), health.failing().count()), (0, 0));
+        assert!(health.blames(at(2), at(0)).is_none(), "it has only just been started");
+        assert_eq!(health.blames_at(at(0)), Some(at(6)));
+        assert!(health.blames(at(6), at(0)).is_some());
+        health.excuse_nothing();
+        assert_eq!((health.deficit(), health.failing().count()), (Worth::UNFIT, 1));
+        // Once it passes nothing is to be blamed, and its next failure is mended again.
+        let health = hung(&[true, false, true]);
+        assert!(health.blames(at(9), at(0)).is_none());
+        assert_eq!(hung(&[true, false, true, false]).deficit(), 0);
+    }
+
+    #[test]
+    fn what_never_passed_counts() {
+        let health = hung(&[false]);
+        assert_eq!(health.deficit(), Worth::UNFIT);
+        assert!(health.blames(at(6), at(0)).is_some(), "a new proxy may help all the same");
     }
 
     #[test]

@@ -120,6 +120,9 @@ pub struct Inheritance {
     /// What operators have decided.
     #[serde(default)]
     pub will: Vec<Decision>,
+    /// The failures of proxies.
+    #[serde(default)]
+    pub failures: Vec<Failures>,
 }
 
 /// What operators have decided, as of its `number`.
@@ -146,6 +149,20 @@ pub struct Past {
     pub off: bool,
     /// Whether its power was being cut, and nothing is known of the end of that.
     pub unfinished: bool,
+}
+
+/// How many failures of a proxy are counted at most.
+pub const MOST_FAILURES: usize = 1000;
+
+/// The failures of a group's proxy that have not expired.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Failures {
+    /// Which group.
+    pub group: String,
+    /// How long ago each was.
+    pub ago: Vec<Duration>,
+    /// The last one, in words.
+    pub last: Option<Box<str>>,
 }
 
 /// Passwords read from their files, one for each group of the configuration, in its order.
@@ -281,6 +298,8 @@ pub enum Action {
     Settled(Digest),
     /// What operators have decided changed: write it down where it outlives the host.
     Decided(Decided),
+    /// The failures of proxies changed: write them down where they outlive the host.
+    Failures(Vec<Failures>),
     /// Have a device of a node switch it off, and verify that, or on; answered by
     /// [`FenceEvent::Told`].
     Fence {
@@ -404,6 +423,8 @@ pub enum ProxyOrder {
     Start,
     /// Stop it; answered by `Stopped` or `Stuck` within its stop time-out.
     Stop,
+    /// The same without patience, as it does not do what it is for.
+    Kill,
     /// Forget about it, leaving it as it is.
     Unwatch,
 }

@@ -2,6 +2,7 @@
 //! comparisons as those that decide.
 
 use std::cmp::Reverse;
+use std::time::Duration;
 
 use crate::config::Safety;
 use crate::types::{Instant, VoterIx};
@@ -9,7 +10,7 @@ use crate::types::{Instant, VoterIx};
 use super::fence::Phase;
 use super::group::Group;
 use super::lease::Lease;
-use super::status::StandingStatus;
+use super::status::{NodeCheck, StandingStatus};
 use super::worth::Worth;
 use super::{Node, why};
 
@@ -21,6 +22,9 @@ struct Standing {
     worth: Option<Worth>,
     /// What speaks against it.
     against: Vec<String>,
+    /// How often its proxy failed, when last, and how.
+    failures: Option<(u32, Instant, String)>,
+    checks: Vec<NodeCheck>,
 }
 
 impl Node {
@@ -30,14 +34,21 @@ impl Node {
         let all: Vec<_> =
             (0..self.config.nodes.len()).map(|n| self.standing(now, group, n)).collect();
         let next = next(&all);
-        let told = all.iter().map(|standing| StandingStatus {
-            node: self.config.nodes[standing.node].name.clone(),
-            me: standing.node == self.me,
-            holds: standing.holds,
-            next: next == Some(standing.node),
-            priority: standing.worth.map(Worth::effective),
-            points: standing.worth.filter(|w| !w.is_unfit()).map(Worth::deficit),
-            words: words(standing, next),
+        let told = all.iter().map(|standing| {
+            let failures = standing.failures.as_ref();
+            StandingStatus {
+                node: self.config.nodes[standing.node].name.clone(),
+                me: standing.node == self.me,
+                holds: standing.holds,
+                next: next == Some(standing.node),
+                priority: standing.worth.map(Worth::effective),
+                points: standing.worth.and_then(Worth::points),
+                failures: failures.map_or(0, |(count, ..)| *count),
+                failed_at: failures.map(|(_, at, _)| *at),
+                last_failure: failures.map(|(.., last)| last.clone()),
+                checks: standing.checks.clone(),
+                words: words(standing, next),
+            }
         });
         (told.collect(), self.outlook(now, group, &all, next))
     }
@@ -93,10 +104,17 @@ impl Node {
 
     fn standing(&self, now: Instant, group: &Group, node: usize) -> Standing {
         let name = &self.config.nodes[node].name;
-        let mut standing = Standing { node, holds: false, worth: None, against: Vec::new() };
+        let mut standing = Standing {
+            node,
+            holds: false,
+            worth: None,
+            against: Vec::new(),
+            failures: None,
+            checks: Vec::new(),
+        };
         standing.against.extend(self.forbidden(now, &group.config.name, name));
         if node == self.me {
-            own(group, &mut standing);
+            own(now, group, &mut standing);
         } else {
             self.other(now, group, &mut standing);
         }
@@ -109,12 +127,18 @@ impl Node {
 
     /// Another node.
     fn other(&self, now: Instant, group: &Group, standing: &mut Standing) {
-        let phase = self.fencing.phase(standing.node).and_then(fenced);
+        let node = standing.node;
+        let failures = self.cares.failures(now, node, &group.config.name);
+        standing.failures =
+            failures.map(|(count, ago, last)| (count, before(now, ago), last.to_owned()));
+        standing.checks = self.checks_on(now, node, group);
+        let phase = self.fencing.phase(node).and_then(fenced);
         standing.against.extend(phase.map(str::to_owned));
         match self.lease.as_ref().filter(|_| group.is_leased()) {
             Some(lease) => self.voter(now, lease, group, standing),
             None => self.rival(now, group, standing),
         }
+        standing.against.extend(self.ails(now, node, group));
     }
 
     /// Another node, as its reports have it.
@@ -146,8 +170,13 @@ impl Node {
     }
 }
 
+/// The moment so long ago, or that of the boot.
+fn before(now: Instant, ago: Duration) -> Instant {
+    Instant::BOOT + now.since(Instant::BOOT).saturating_sub(ago)
+}
+
 /// This node.
-fn own(group: &Group, standing: &mut Standing) {
+fn own(now: Instant, group: &Group, standing: &mut Standing) {
     standing.holds = group.is_active();
     if let Some(not_ready) = group.not_ready() {
         standing.against.push(not_ready.to_string());
@@ -161,6 +190,26 @@ fn own(group: &Group, standing: &mut Standing) {
         standing.against.push(why::unfit(group));
     }
     standing.against.extend(group.together_words());
+    if let Some(proxy) = &group.proxy
+        && let Some(ago) = proxy.failed(now)
+    {
+        let (count, last) = (proxy.failures(), proxy.last_failure.as_deref());
+        standing.failures = Some((count, before(now, ago), last.unwrap_or_default().to_owned()));
+        if proxy.is_fit() {
+            standing.against.push(why::failures(&proxy.config, count, last));
+        }
+    }
+    standing.checks = group
+        .health
+        .checks()
+        .iter()
+        .map(|k| NodeCheck {
+            name: k.name.to_string(),
+            verdict: k.verdict,
+            since: k.since,
+            found: if k.verdict == Some(false) { k.found.to_string() } else { String::new() },
+        })
+        .collect();
     let scores = group.health.failing_scores();
     standing.against.extend(scores.map(why::failed));
     if group.damper.better_at().is_some() && !group.is_active() {
@@ -176,7 +225,7 @@ fn next(all: &[Standing]) -> Option<usize> {
 
 fn words(standing: &Standing, next: Option<usize>) -> String {
     let against = standing.against.join("; ");
-    let points = standing.worth.filter(|w| !w.is_unfit()).map_or(0, Worth::deficit);
+    let points = standing.worth.and_then(Worth::points).unwrap_or(0);
     let unfit = standing.worth.is_some_and(Worth::is_unfit);
     let mut text = match (standing.holds, standing.worth) {
         (true, _) if unfit => {

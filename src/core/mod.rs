@@ -10,6 +10,7 @@
 //! | `group` | Init, Backup, Active, Releasing: the fate that elections share |
 //! | `addresses` | what to ask of the kernel, when to announce |
 //! | `proxy` | when to start, stop and give up on the proxy |
+//! | `care` | how proxies and checks are on every node |
 //! | `presence` | whether peers can be reached, and have returned |
 //! | `lease` | who may hold: votes, terms, majorities |
 //! | `tenure` | what groups and the lease tell each other |
@@ -25,6 +26,7 @@
 
 mod addresses;
 pub mod ballot;
+mod care;
 pub mod check;
 pub mod clients;
 mod election;
@@ -48,6 +50,7 @@ mod receive;
 mod selffence;
 mod signs;
 mod snapshot;
+mod standing;
 pub mod status;
 mod tenure;
 mod together;
@@ -135,6 +138,7 @@ pub struct Node {
     fencing: fencing::Fencing,
     fence: SelfFence,
     operator: operator::Operator,
+    cares: care::Cares,
     ghosts: ghosts::Ghosts,
     ties: Vec<together::Tie>,
 }
@@ -267,6 +271,7 @@ impl Node {
             fencing: fencing::Fencing::default(),
             fence: SelfFence::new(now),
             operator: operator::Operator::default(),
+            cares: care::Cares::default(),
             ghosts: ghosts::Ghosts::default(),
             ties: Vec::new(),
         };
@@ -284,6 +289,7 @@ impl Node {
         node.found_lease(now, start, out);
         node.recall_fencing(now, &start.fenced, out);
         node.found_will(now, &start.will);
+        node.found_care(now, &start.failures);
         node
     }
 
@@ -350,6 +356,7 @@ impl Node {
             self.stop_by,
             self.fencing.due,
             self.operator_deadline(),
+            self.care_deadline(),
             self.lease_deadline(),
             self.ghost_deadline(),
             self.groups.values().filter_map(|g| g.gap.map(|gap| gap.deadline())).min(),
@@ -437,6 +444,7 @@ impl Node {
         }
         self.tick_lease(now, out);
         self.tick_operator(now, out);
+        self.tick_care(now, out);
         self.lay_ghosts(now, out);
         let (groups, mut parts) = self.parts(out);
         for (_, group) in groups.range_mut(within(&due)) {
@@ -487,6 +495,7 @@ impl Node {
             touched = EVERY_GROUP;
         }
         self.ask_for_gaps(now, out);
+        self.follow_care(now, &touched, out);
         self.reconcile(now, &touched, out);
         self.announce(now, &touched, out);
         self.ask_peers(now, out);

@@ -183,15 +183,20 @@ impl Node {
             note.about.clone_from(&about.node);
         }
         if about.topic == Topic::Cleanup {
-            self.clean_up(now, group, out);
+            self.clean_up(now, about, out);
         }
     }
 
     /// Failures are forgotten: what failed too often is tried at once.
-    fn clean_up(&mut self, now: Instant, group: Option<&str>, out: &mut Vec<Action>) {
+    fn clean_up(&mut self, now: Instant, about: &About, out: &mut Vec<Action>) {
+        let me = &self.config.nodes[self.me].name;
+        if about.node.as_ref().is_some_and(|node| node != me) {
+            return;
+        }
         self.each(out, |g, out| {
-            if group.is_none_or(|name| name == g.config.name) {
+            if about.group.as_ref().is_none_or(|name| *name == g.config.name) {
                 g.proxy.iter_mut().for_each(super::proxy::Care::clean_up);
+                g.damper.forgive(g.deficit());
                 g.settle(now, out);
             }
         });

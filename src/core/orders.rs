@@ -98,6 +98,7 @@ impl Node {
         self.renumber_fencing(&old);
         self.switch_lease(now, &old, out);
         self.rename_will();
+        self.rename_care();
         changes
     }
 

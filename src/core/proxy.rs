@@ -7,16 +7,17 @@ use std::time::Duration;
 use crate::config::{Proxy, Run};
 use crate::types::Instant;
 
-use super::event::{ProxyEvent, ProxyOrder};
+use super::event::{Failures, MOST_FAILURES, ProxyEvent, ProxyOrder};
 
 /// How long to wait before a broken proxy is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
-/// How long a proxy must run before its failures are behind it.
+/// How long a proxy that failed too often must run before it can serve again.
 const PROVEN: Duration = Duration::from_secs(10);
 /// How long to wait before the second restart and the later ones: the first is immediate.
 const RESTART_GAP: Duration = Duration::from_secs(1);
 
 /// One group's proxy.
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Debug)]
 pub(crate) struct Care {
     pub(crate) config: Proxy,
@@ -27,10 +28,15 @@ pub(crate) struct Care {
     pub(crate) notice: Option<Box<str>>,
     want: bool,
     order: Option<ProxyOrder>,
+    /// When each that has not expired will.
     failures: VecDeque<Instant>,
-    /// Restarted too often; when it will be tried again.
+    /// They changed, and that is to be kept and told.
+    news: bool,
+    /// It failed too often and has not run for long since; when it will be tried again.
     broken: Option<Instant>,
     start_at: Option<Instant>,
+    /// It runs, and is to be started anew.
+    renew: bool,
     /// Nothing is done about it, whatever becomes of it.
     hands_off: bool,
 }
@@ -86,15 +92,75 @@ impl Care {
             want,
             order: None,
             failures: VecDeque::new(),
+            news: false,
             broken: None,
             start_at: None,
+            renew: false,
             hands_off: false,
         }
     }
 
-    /// Whether this host can serve: not after too many failures.
+    /// What was known of its failures before.
+    pub(crate) fn recall(&mut self, now: Instant, past: &Failures) {
+        let expiry = self.config.failure_expiry;
+        let mut left: Vec<_> = past
+            .ago
+            .iter()
+            .filter_map(|ago| expiry.checked_sub(*ago))
+            .take(MOST_FAILURES)
+            .collect();
+        left.sort_unstable();
+        self.failures = left.into_iter().map(|left| now + left).collect();
+        self.last_failure.clone_from(&past.last);
+        self.expire(now);
+    }
+
+    /// Its failures; `None` where there are none.
+    pub(crate) fn past(&self, now: Instant, group: &str) -> Option<Failures> {
+        let ago: Vec<_> = self.failures.iter().map(|at| self.ago(now, *at)).collect();
+        let (group, last) = (group.to_owned(), self.last_failure.clone());
+        (!ago.is_empty()).then_some(Failures { group, ago, last })
+    }
+
+    /// How long ago it last failed, of what has not expired.
+    pub(crate) fn failed(&self, now: Instant) -> Option<Duration> {
+        self.failures.back().map(|at| self.ago(now, *at))
+    }
+
+    fn ago(&self, now: Instant, expires: Instant) -> Duration {
+        self.config.failure_expiry.saturating_sub(expires.since(now))
+    }
+
+    /// Whether its failures are others than when this was asked last.
+    pub(crate) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.news)
+    }
+
+    /// Whether this host can serve: not after too many failures, until it has run for a while.
     pub(crate) fn is_fit(&self) -> bool {
         self.broken.is_none()
+    }
+
+    /// Whether it failed so often that another host is to be preferred.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.failures.len() >= self.threshold()
+    }
+
+    fn threshold(&self) -> usize {
+        usize::try_from(self.config.migration_threshold).unwrap_or(usize::MAX)
+    }
+
+    /// Since when it has run and is looked after, and nothing is being done about it.
+    pub(crate) fn runs_since(&self) -> Option<Instant> {
+        let quiet = self.want && !self.hands_off && self.order.is_none() && !self.renew;
+        (quiet && matches!(self.state, State::Running(_))).then_some(self.since)
+    }
+
+    /// It runs and does not serve, as a check found: that is a failure, and it is started anew. Says
+    /// whether in place.
+    pub(crate) fn blame(&mut self, now: Instant, why: &str) -> bool {
+        self.renew = true;
+        self.fail(now, why)
     }
 
     pub(crate) fn failures(&self) -> u32 {
@@ -119,6 +185,11 @@ impl Care {
             || matches!(self.config.what, crate::config::ProxyKind::Command { .. })
     }
 
+    /// Why it does not stop.
+    pub(crate) fn stands(&self) -> Option<&str> {
+        if let State::Stuck(why) = &self.state { Some(why) } else { None }
+    }
+
     /// Why it does not stop, where it is to.
     pub(crate) fn stuck(&self) -> Option<&str> {
         match &self.state {
@@ -137,6 +208,7 @@ impl Care {
         if want && !self.want {
             self.start_at = None;
         }
+        self.renew &= want;
         self.want = want;
     }
 
@@ -151,8 +223,10 @@ impl Care {
 
     /// Its failures are behind it: it is tried at once.
     pub(crate) fn clean_up(&mut self) {
+        self.news |= !self.failures.is_empty();
         self.failures.clear();
         (self.broken, self.start_at, self.last_failure) = (None, None, None);
+        self.renew = false;
     }
 
     /// The order that would bring the proxy to what is wanted.
@@ -168,6 +242,7 @@ impl Care {
                 ProxyOrder::Start
             }
             (State::Running(_) | State::Starting, false) => ProxyOrder::Stop,
+            (State::Running(_) | State::Starting, true) if self.renew => ProxyOrder::Kill,
             (
                 State::Unknown(_)
                 | State::Stopped
@@ -183,14 +258,17 @@ impl Care {
             return None;
         }
         self.order = Some(order);
-        self.start_at = None;
-        self.broken = self.broken.map(|_| now + AGAIN);
+        if order == ProxyOrder::Start {
+            self.start_at = None;
+            self.broken = self.broken.map(|_| now + AGAIN);
+        }
+        self.renew = false;
         Some(order)
     }
 
     /// Takes what was reported; says what is worth telling.
     pub(crate) fn report(&mut self, now: Instant, event: &ProxyEvent) -> Option<Told> {
-        let ordered_stop = self.order == Some(ProxyOrder::Stop);
+        let ordered_stop = matches!(self.order, Some(ProxyOrder::Stop | ProxyOrder::Kill));
         let was = std::mem::replace(&mut self.state, State::Unknown(None));
         let was_up = matches!(was, State::Running(_) | State::Starting);
         let (state, told) = match event {
@@ -222,6 +300,10 @@ impl Care {
             }
             ProxyEvent::Stuck { why } => {
                 self.order = None;
+                if self.want {
+                    // It is in the way of the one that is to serve.
+                    self.broken = Some(now + AGAIN);
+                }
                 (State::Stuck(why.clone()), Some(Told::Stuck(why.clone())))
             }
             ProxyEvent::Unknown { why } => {
@@ -242,22 +324,22 @@ impl Care {
         told
     }
 
-    /// Counts a failure; says whether it will be restarted.
+    /// Counts a failure; says whether it will be restarted in place.
     fn fail(&mut self, now: Instant, why: &str) -> bool {
         self.last_failure = Some(why.into());
         if self.hands_off {
             return false;
         }
-        while self.failures.front().is_some_and(|at| now > *at + self.config.restart_window) {
+        self.expire(now);
+        if self.failures.len() >= MOST_FAILURES {
             self.failures.pop_front();
         }
-        self.failures.push_back(now);
-        let limit = usize::try_from(self.config.restarts).unwrap_or(usize::MAX);
-        if self.failures.len() > limit {
-            while self.failures.len() > limit + 1 {
-                self.failures.pop_front();
-            }
-            self.broken = Some(now + AGAIN);
+        self.failures.push_back(now + self.config.failure_expiry);
+        self.news = true;
+        if self.is_suspect() {
+            // One that ran for a while may do so again, if nobody else can serve meanwhile.
+            let ran = self.broken.is_none() && now >= self.since + PROVEN;
+            self.broken = Some(now + if ran { RESTART_GAP } else { AGAIN });
             return false;
         }
         if self.failures.len() > 1 {
@@ -266,23 +348,29 @@ impl Care {
         true
     }
 
-    /// Lets time pass: a proxy that stays up is whole again, and so is one that is not wanted
-    /// once its failures are old.
+    fn expire(&mut self, now: Instant) {
+        while self.failures.front().is_some_and(|at| now >= *at) {
+            self.failures.pop_front();
+        }
+    }
+
+    /// Lets time pass: failures expire, and a proxy that stays up can serve again, as one that is
+    /// not wanted once its failures have expired.
     pub(crate) fn tick(&mut self, now: Instant) {
+        self.expire(now);
         if self.mended_at().is_some_and(|at| now >= at) {
             self.broken = None;
-            self.failures.clear();
         }
     }
 
     fn mended_at(&self) -> Option<Instant> {
         self.broken?;
-        if matches!(self.state, State::Running(_)) {
+        if matches!(self.state, State::Running(_)) && !self.renew {
             Some(self.since + PROVEN)
         } else if self.want {
             None
         } else {
-            self.failures.back().map(|at| *at + self.config.restart_window)
+            self.failures.back().copied()
         }
     }
 
@@ -294,6 +382,11 @@ impl Care {
         } else {
             None
         };
-        [start, self.mended_at()].into_iter().flatten().min()
+        let expiry = self.failures.front().copied();
+        [start, self.mended_at(), expiry].into_iter().flatten().min()
     }
 }
+
+#[cfg(test)]
+#[path = "proxy_tests.rs"]
+mod tests;

@@ -227,6 +227,7 @@ fn proxy_status(care: &Care) -> ProxyStatus {
         since: care.since,
         pid,
         failures: care.failures(),
+        migration_threshold: care.config.migration_threshold,
         last_failure: care.last_failure.as_deref().map(str::to_owned),
     }
 }
@@ -284,6 +285,15 @@ fn group_conditions(now: Instant, group: &Group) -> Vec<Condition> {
             Effect::Score(_) | Effect::Warn => Severity::Warn,
         };
         add("check-failing", severity, format!("{}: {}", check.name, check.found), check.since);
+    }
+    if let Some(care) = group.proxy.as_ref().filter(|c| c.is_suspect() && c.is_fit()) {
+        let text = format!(
+            "{}; other nodes are preferred until that has expired: `vipctl cleanup {} --node ...` \
+             forgives it",
+            why::failures(&care.config, care.failures(), care.last_failure.as_deref()),
+            group.config.name
+        );
+        add("failed-often", Severity::Warn, text, care.since);
     }
     if let Some(at) = group.damper.better_at().filter(|_| !group.is_active()) {
         let relapses = match group.damper.relapses() {

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::fence::Why;
+pub use super::standing::{NodeCheck, StandingStatus};
 use super::will::Topic;
 use crate::types::{Family, Instant, Priority, Version, VrId};
 
@@ -223,26 +224,6 @@ pub struct GroupStatus {
     pub outlook: String,
     /// What is wrong, or worth knowing.
     pub conditions: Vec<Condition>,
-}
-
-/// How a node stands to a group, as this one sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct StandingStatus {
-    /// Which node.
-    pub node: String,
-    /// Whether that is this one.
-    pub me: bool,
-    /// Whether it holds the group.
-    pub holds: bool,
-    /// Whether it would be the next.
-    pub next: bool,
-    /// The priority in force; `None` if it takes no part, or that is not known.
-    pub priority: Option<Priority>,
-    /// By how many points its health falls short; `None` also where it is unfit.
-    pub points: Option<u8>,
-    /// Why, in words.
-    pub words: String,
 }
 
 /// A check of a group, on this node.
@@ -486,8 +467,11 @@ pub struct ProxyStatus {
     pub since: Instant,
     /// Main process.
     pub pid: Option<u32>,
-    /// Failures within the restart window.
+    /// Failures that have not expired.
     pub failures: u32,
+    /// With so many the addresses move.
+    #[serde(default)]
+    pub migration_threshold: u32,
     /// The last failure, in words.
     pub last_failure: Option<String>,
 }

@@ -160,6 +160,7 @@ impl Node {
         let changed = self.with_lease(out, |lease, out| lease.hear(now, from, message, out));
         self.hear_of_moves(now, message);
         self.hear_will(now, from, message, out);
+        self.hear_care(now, from, message);
         self.switch_when_all_are_ready(now, out);
         for entry in &message.entries {
             self.lease_due(now, entry.group);
@@ -448,6 +449,7 @@ impl Node {
             | Action::Gate { .. }
             | Action::Settled(_)
             | Action::Decided(_)
+            | Action::Failures(_)
             | Action::Fence { .. }
             | Action::Reset { .. }
             | Action::Hasten(_)

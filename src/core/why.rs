@@ -188,11 +188,10 @@ pub(crate) fn unfit(group: &Group) -> String {
     }
     match &group.proxy {
         Some(care) if !care.is_fit() => {
-            let name = proxy_name(&care.config);
             let times = care.failures();
-            match &care.last_failure {
-                Some(why) => format!("{name} failed {times} times, last: {why}"),
-                None => format!("{name} failed {times} times"),
+            match care.stands() {
+                Some(why) => format!("{} cannot be stopped: {why}", proxy_name(&care.config)),
+                None => failures(&care.config, times, care.last_failure.as_deref()),
             }
         }
         Some(_) | None => {
@@ -205,6 +204,16 @@ pub(crate) fn unfit(group: &Group) -> String {
 /// A failing check in words.
 pub(crate) fn failed(check: &Known) -> String {
     format!("check {} fails: {}", check.name, check.found)
+}
+
+/// How often a proxy failed, and how.
+pub(crate) fn failures(proxy: &Proxy, times: u32, last: Option<&str>) -> String {
+    let name = proxy_name(proxy);
+    let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
+    match last.filter(|last| !last.is_empty()) {
+        Some(why) => format!("{name} failed {times}, last: {why}"),
+        None => format!("{name} failed {times}"),
+    }
 }
 
 /// What the proxy is called.

@@ -52,9 +52,10 @@ impl About {
         Self { topic: Topic::Maintenance, node: None, group: group.map(str::to_owned) }
     }
 
-    /// The failures of a group's proxy, or of all.
-    pub fn cleanup(group: Option<&str>) -> Self {
-        Self { topic: Topic::Cleanup, node: None, group: group.map(str::to_owned) }
+    /// The failures of a group's proxy, or of all, on one node or on every one.
+    pub fn cleanup(node: Option<&str>, group: Option<&str>) -> Self {
+        let (node, group) = (node.map(str::to_owned), group.map(str::to_owned));
+        Self { topic: Topic::Cleanup, node, group }
     }
 
     /// In words, after "says an operator:".
@@ -71,7 +72,9 @@ impl About {
                 format!("{} is managed again", group.unwrap_or("every group"))
             }
             (Topic::Cleanup, _) => {
-                format!("failures of {} are forgotten", group.unwrap_or("every group"))
+                let of = group.unwrap_or("every group");
+                let on = self.node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));
+                format!("failures of {of}{on} are forgotten")
             }
         }
     }
@@ -163,14 +166,15 @@ impl Decision {
         let made = match topic {
             Topic::Standby => about.node.is_some() && about.group.is_none(),
             Topic::Ban => about.node.is_some() && about.group.is_some(),
-            Topic::Maintenance | Topic::Cleanup => about.node.is_none(),
+            Topic::Maintenance => about.node.is_none(),
+            Topic::Cleanup => true,
         };
         made.then_some(Self { about, on, version, origin, at, left, by, why })
     }
 }
 
 /// Stands for a name on the wire; never zero.
-fn mark(name: &str) -> u64 {
+pub(super) fn mark(name: &str) -> u64 {
     first(&Sha256::digest(name.as_bytes())) | 1
 }
 

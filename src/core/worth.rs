@@ -23,6 +23,8 @@ pub struct Worth {
 impl Worth {
     /// The deficit of a host that must not hold if another one can.
     pub const UNFIT: u8 = u8::MAX;
+    /// The deficit of one that can serve, and is the last to be taken.
+    pub const SUSPECT: u8 = Self::UNFIT - 1;
     /// That of a host nothing good is known of.
     pub const NONE: Self = Self { deficit: Self::UNFIT, crowd: 0, priority: Priority::LEAST };
 
@@ -64,6 +66,11 @@ impl Worth {
     /// Whether it must not hold if another one can.
     pub fn is_unfit(self) -> bool {
         self.deficit == Self::UNFIT
+    }
+
+    /// The points that checks cost it; `None` where something else counts.
+    pub fn points(self) -> Option<u8> {
+        Some(self.deficit).filter(|deficit| *deficit < Self::SUSPECT)
     }
 
     /// By how much its health falls short.

@@ -58,12 +58,7 @@ impl Shell {
             Action::Probe { ifindex, source, target, mac } => {
                 self.probe(ifindex, source, target, mac, node);
             }
-            Action::Kernel(Task::ClosePort(index)) => {
-                if let Some(port) = self.ports.remove(&index) {
-                    // Where there is no room it was closed at once.
-                    let _ = self.worker.close(port);
-                }
-            }
+            Action::Kernel(Task::ClosePort(index)) => self.close(index),
             Action::Kernel(task) => self.ask_kernel(now, task, node, scratch),
             Action::Proxy(group, order) => {
                 let Some(proxy) = node.proxy(group).cloned() else { return };
@@ -93,6 +88,7 @@ impl Shell {
                 let vote = node.config().lease.vote;
                 drop(self.outbox.try_send(Output::Settled { digest, vote }));
             }
+            Action::Failures(all) => drop(self.outbox.try_send(Output::Failures(all))),
             Action::Decided(all) => drop(self.outbox.try_send(Output::Decided(all))),
             Action::Note(told) => self.tell(told),
             Action::Reloaded(changes) => {
@@ -111,6 +107,13 @@ impl Shell {
                 // The channel closes behind it: a lost word is not missed.
                 let _ = self.outbox.try_send(Output::Exit { left });
             }
+        }
+    }
+
+    fn close(&mut self, index: IfIndex) {
+        if let Some(port) = self.ports.remove(&index) {
+            // Where there is no room it was closed at once.
+            let _ = self.worker.close(port);
         }
     }
 

@@ -17,6 +17,7 @@ mod clients;
 mod clocks;
 mod decisions;
 pub mod doctor;
+mod failures;
 mod fencing;
 mod gatekeeper;
 mod hooks;
@@ -187,6 +188,8 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
     let unreadable;
     (start.inheritance.will, unreadable) = kept.read(decisions::utc());
     let keeping = decisions::Keeping::new(kept, unreadable);
+    let failures = failures::Book::open(&options.state_dir);
+    start.inheritance.failures = failures.read();
     let gate = start.inheritance.gate;
     start.recorder = recorder(options, loaded)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -215,8 +218,13 @@ fn start(options: &Options, loaded: &Loaded) -> Result<bool, StartError> {
         .map_err(io_error("the core thread"))?;
     // Kills what earlier agents left, while the core goes on with what cannot wait.
     let (before, of) = ((record, gate), (node.as_str(), &*loaded.config));
-    let service =
-        Arc::new(service::Service::new(options.clone(), instance, before, of, (inbox, keeping)));
+    let service = Arc::new(service::Service::new(
+        options.clone(),
+        instance,
+        before,
+        of,
+        (inbox, keeping, failures),
+    ));
     let clean =
         runtime.block_on(service.run((&loaded.warnings, &loaded.config), server, (outbox, told)));
     let joined = core.join().is_ok();
@@ -269,6 +277,7 @@ fn inherit(
             fenced: io::history::past(&options.state_dir),
             run: Incarnation(run),
             will: Vec::new(),
+            failures: Vec::new(),
         },
         keeper: keeper.map(|k| Box::new(k) as Box<dyn io::worker::Gatekeeper>),
         deadlines,

@@ -36,6 +36,7 @@ use super::checks::Checks;
 use super::clients::{Clients, Told};
 use super::clocks;
 use super::decisions::Keeping;
+use super::failures::Book;
 use super::fencing::Fencing;
 use super::hooks::Hooks;
 use super::instance::Instance;
@@ -175,6 +176,7 @@ pub(super) struct Service {
     pub(super) fencing: Fencing,
     clients: Arc<Clients>,
     pub(super) decisions: Arc<Keeping>,
+    failures: Arc<Book>,
 }
 
 impl Service {
@@ -183,7 +185,7 @@ impl Service {
         instance: Instance,
         (record, gate): (Record, Option<GateId>),
         (node, config): (&str, &Config),
-        (inbox, decisions): (wake::Sender<Input>, Arc<Keeping>),
+        (inbox, decisions, failures): (wake::Sender<Input>, Arc<Keeping>, Arc<Book>),
     ) -> Self {
         let fencing = Fencing::open(&options.runtime_dir, &options.state_dir);
         let events = Arc::new(EventLog::new(node, Timestamp::now()));
@@ -192,6 +194,7 @@ impl Service {
             fencing,
             clients: Clients::new(inbox.clone()),
             decisions,
+            failures,
             node: node.to_owned(),
             options,
             instance,
@@ -281,6 +284,7 @@ impl Service {
         status.hooks = hooks;
         status.conditions.extend(conditions);
         status.conditions.extend(self.decisions.conditions());
+        status.conditions.extend(self.failures.condition());
         self.fencing.complete(&mut status);
         self.clients.complete(&mut status);
         self.checks.complete(&mut status);
@@ -313,6 +317,7 @@ impl Service {
                     // How it went is a condition.
                     tokio::spawn(async move { drop(decisions.keep(all).await) });
                 }
+                Output::Failures(all) => self.failures.keep(all),
                 Output::Hasten(checks) => self.checks.hasten(&checks),
                 Output::EndSessions { node, from, on } => {
                     let this = Arc::clone(self);

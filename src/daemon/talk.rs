@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::config::{self, Config};
 use crate::core::check::Checked;
-use crate::core::event::{Decided, FenceEvent, Power, ProxyEvent, ProxyOrder, Secrets};
+use crate::core::event::{Decided, Failures, FenceEvent, Power, ProxyEvent, ProxyOrder, Secrets};
 use crate::core::status::{Note, Status};
 use crate::core::will::Order;
 use crate::io::ballots::Ballots;
@@ -79,6 +79,8 @@ pub(super) enum Output {
     Settled { digest: Digest, vote: Duration },
     /// What operators have decided changed. What is lost is written down with the next change.
     Decided(Decided),
+    /// The failures of proxies changed. What is lost is written down with the next change.
+    Failures(Vec<Failures>),
     /// This host must be reset, and `reboots` if it may be rebooted.
     Reset { why: String, reboots: bool },
     /// Everything is given up, or left as it is.

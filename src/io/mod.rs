@@ -10,6 +10,7 @@ pub mod clock;
 pub mod decisions;
 pub mod epitaph;
 pub mod events;
+pub mod failures;
 pub mod fence;
 pub mod history;
 pub mod hook;

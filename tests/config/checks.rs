@@ -40,6 +40,7 @@ fn the_defaults() {
         timeout: Duration::from_millis(500),
         rise: 2,
         fall: 2,
+        restart_proxy: false,
         groups: Vec::new(),
     };
     assert_eq!(only("tcp = \"127.0.0.1:5000\""), expected);

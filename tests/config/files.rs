@@ -135,6 +135,6 @@ fn the_defaults_of_the_example_are_the_defaults() {
         example = commented.is_some_and(|l| l.ends_with("Example:"));
     }
     let written = parse(&out).unwrap_or_else(|e| panic!("{}", render(&e, "x", &out, false)));
-    assert!(out.contains("\nrestart-window"));
+    assert!(out.contains("\nfailure-expiry"));
     assert_eq!(written.0, parse(&text).unwrap().0);
 }

@@ -173,7 +173,7 @@ group g: virtual router 85, version 3, an advert every 100ms by multicast
   addresses     192.168.34.85/24 on the interface of the node's address
   safety        vrrp: as safe as VRRP, so a cut network gives two holders
   failover      a dead holder is replaced 346 ms after its last advert; a planned move takes milliseconds
-  proxy         haproxy.service on every node; a node yields after 3 restarts within 10m";
+  proxy         haproxy.service on every node; the addresses move after 3 failures within 10m";
     assert_eq!(meaning, expected);
 }
 

@@ -321,6 +321,8 @@ impl Scene {
             | News::Word(_)
             | News::Tale { .. }
             | News::Words { .. }
+            | News::Failed(_)
+            | News::Looked(_)
             | News::Fenced { .. } => {}
         }
     }

@@ -161,6 +161,8 @@ impl Scene {
             | News::Word(_)
             | News::Tale { .. }
             | News::Words { .. }
+            | News::Failed(_)
+            | News::Looked(_)
             | News::Fenced { .. } => false,
         }
     }
@@ -242,6 +244,7 @@ impl Scene {
                 Action::Tell { .. }
                 | Action::Settled(_)
                 | Action::Decided(_)
+                | Action::Failures(_)
                 | Action::Beat { .. }
                 | Action::Advertise { .. }
                 | Action::Announce { .. }

@@ -310,6 +310,7 @@ impl Rig {
                 | Action::Settled(_)
                 | Action::Decided(_)
                 | Action::EndSessions { .. }
+                | Action::Failures(_)
                 | Action::Fence { .. } => continue,
                 Action::Kernel(Task::Disconnect { .. }) => {
                     self.ended += 1;

@@ -405,6 +405,7 @@ impl World {
             | Action::Remember { .. }
             | Action::Settled(_)
             | Action::Decided(_)
+            | Action::Failures(_)
             | Action::Reset { .. }
             | Action::Hasten(_)
             | Action::EndSessions { .. }
@@ -524,7 +525,7 @@ impl World {
                     self.later(host, soon * 3, Arrival::Proxy(group, ProxyEvent::Stopped { how }));
                 }
             }
-            ProxyOrder::Watch | ProxyOrder::Stop => {
+            ProxyOrder::Watch | ProxyOrder::Stop | ProxyOrder::Kill => {
                 self.later(
                     host,
                     soon,

@@ -1,5 +1,6 @@
 //! Values to text for people. PURE: the time, the width and the taste are arguments.
 
+mod care;
 mod checks;
 mod connections;
 mod events;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::View;
+use super::care::elsewhere;
 use super::checks::checks;
 use super::connections::connections;
 use super::fencing::fencing;
@@ -37,6 +38,11 @@ fn cluster(status: &Status, group: Option<&str>, view: &View) -> Option<String> 
         out.push_str("The file has no groups.\n");
     } else {
         out.push_str(&groups(&shown, &status.node, view, &clocks));
+    }
+    let failed = elsewhere(&shown, view, &clocks);
+    if !failed.is_empty() {
+        out.push('\n');
+        out.push_str(&failed);
     }
     let looked = checks(&shown, view, &clocks);
     if !looked.is_empty() {

@@ -46,6 +46,7 @@ fn group(name: &str, role: Role) -> GroupStatus {
             since: at(86_400),
             pid: Some(812),
             failures: 0,
+            migration_threshold: 3,
             last_failure: None,
         }),
         checks: vec![],

@@ -72,8 +72,8 @@ fn asked(command: &WillCommand) -> (Asked, &Saying, bool) {
         WillCommand::Unban { group, node, saying } => {
             (of(Topic::Ban, false, node.as_ref(), Some(group), saying), saying, false)
         }
-        WillCommand::Cleanup { group, saying } => {
-            (of(Topic::Cleanup, false, None, group.as_ref(), saying), saying, false)
+        WillCommand::Cleanup { group, node, saying } => {
+            (of(Topic::Cleanup, false, node.as_ref(), group.as_ref(), saying), saying, false)
         }
     }
 }

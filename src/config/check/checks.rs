@@ -3,7 +3,7 @@
 use super::super::diag::{Diagnostic, Span};
 use super::super::health::name;
 use super::super::keys::check::KINDS;
-use super::super::read::{At, File};
+use super::super::read::{At, File, Group};
 use super::super::read_check::Check;
 
 pub(super) fn check(file: &File, found: &mut Vec<Diagnostic>) {
@@ -11,6 +11,7 @@ pub(super) fn check(file: &File, found: &mut Vec<Diagnostic>) {
         what(check, found);
         misplaced(check, found);
         groups(file, check, found);
+        no_proxy(file, check, found);
         let mine = name(check);
         let twin = file.checks[..i].iter().find(|other| mine.is_some() && name(other) == mine);
         if let Some(twin) = twin {
@@ -91,6 +92,21 @@ fn misplaced(check: &Check, found: &mut Vec<Diagnostic>) {
         let d = Diagnostic::error(weight.at.clone(), "`weight` is for effect \"score\" only")
             .label("means nothing here")
             .help("write `effect = \"score\"`, or take it out");
+        found.push(d);
+    }
+}
+
+/// Nothing that could be started anew.
+fn no_proxy(file: &File, check: &Check, found: &mut Vec<Diagnostic>) {
+    let Some(restart) = check.restart_proxy.as_ref().filter(|r| r.value) else { return };
+    let named = |name: &str| {
+        check.groups.as_ref().is_none_or(|groups| groups.value.iter().any(|g| g.value == name))
+    };
+    let about = |g: &&Group| g.name.as_ref().is_some_and(|name| named(&name.value));
+    if !file.groups.iter().filter(about).any(|g| g.proxy.is_some()) {
+        let d = Diagnostic::error(restart.at.clone(), "there is no proxy to restart")
+            .label("no group of this check has a `proxy`")
+            .help("give its group a `proxy`, or take this out");
         found.push(d);
     }
 }

@@ -1,7 +1,7 @@
 //! Proxies.
 
 use super::super::diag::Diagnostic;
-use super::super::read::Group;
+use super::super::read::{At, Group};
 
 pub(super) fn check(group: &Group, found: &mut Vec<Diagnostic>) {
     let Some(proxy) = &group.proxy else { return };
@@ -21,6 +21,8 @@ pub(super) fn check(group: &Group, found: &mut Vec<Diagnostic>) {
         }
         (Some(_), None) | (None, Some(_) | None) => {}
     }
+    twice("restarts", proxy.restarts.as_ref(), proxy.migration_threshold.as_ref(), found);
+    twice("restart-window", proxy.restart_window.as_ref(), proxy.failure_expiry.as_ref(), found);
     if let Some(program) = proxy.command.as_ref().and_then(|c| c.value.first())
         && !program.value.starts_with('/')
     {
@@ -38,6 +40,17 @@ pub(super) fn check(group: &Group, found: &mut Vec<Diagnostic>) {
         let d = Diagnostic::error(user.at.clone(), "`user` is for `command` only")
             .label("systemd decides as whom a unit runs")
             .help("take it out, or write `User=` into the unit");
+        found.push(d);
+    }
+}
+
+/// One thing said in two words.
+fn twice<A, B>(old: &str, says: Option<&At<A>>, new: Option<&At<B>>, found: &mut Vec<Diagnostic>) {
+    if let (Some(old_key), Some(new_key)) = (says, new) {
+        let d = Diagnostic::error(old_key.at.clone(), "one thing is said twice")
+            .label(format!("`{old}` is another word for it"))
+            .related(new_key.at.clone(), "said here")
+            .help(format!("take `{old}` out"));
         found.push(d);
     }
 }

@@ -215,6 +215,14 @@ pub(in super::super) static CHECK: Table = Table {
             doc: "Effect \"score\": how much less the node's priority counts while the check fails.",
         },
         Key {
+            name: "restart-proxy",
+            kind: Kind::Bool,
+            need: Need::Default("false"),
+            example: "true",
+            doc: "Its failure is one of the proxy: that is killed and started in place, and the check \
+                  counts against the node only when `migration-threshold` is reached.",
+        },
+        Key {
             name: "groups",
             kind: Kind::List { of: &text(&NAME), min: 1, max: 256 },
             need: Need::Optional("all"),

@@ -61,18 +61,34 @@ pub(in super::super) static PROXY: Table = Table {
             doc: "How long it may take to stop before it is killed.",
         },
         Key {
-            name: "restarts",
-            kind: Kind::Int { min: 0, max: 1000 },
+            name: "migration-threshold",
+            kind: Kind::Int { min: 1, max: 1000 },
             need: Need::Default("3"),
             example: "3",
-            doc: "How often it is restarted within `restart-window` before the node yields.",
+            doc: "With so many failures within `failure-expiry` the addresses move, and the node is not \
+                  preferred until they have expired or `vipctl cleanup` forgives them. With fewer \
+                  the proxy is restarted in place.",
+        },
+        Key {
+            name: "failure-expiry",
+            kind: time(1000, 24 * HOUR),
+            need: Need::Default("\"10m\""),
+            example: "\"10m\"",
+            doc: "How long a failure counts.",
+        },
+        Key {
+            name: "restarts",
+            kind: Kind::Int { min: 0, max: 999 },
+            need: Need::Optional("one less than `migration-threshold`"),
+            example: "2",
+            doc: "The same in other words: how often it is restarted in place.",
         },
         Key {
             name: "restart-window",
             kind: time(1000, 24 * HOUR),
-            need: Need::Default("\"10m\""),
+            need: Need::Optional("that of `failure-expiry`"),
             example: "\"10m\"",
-            doc: "The time in which `restarts` count.",
+            doc: "The older name of `failure-expiry`.",
         },
     ],
 };

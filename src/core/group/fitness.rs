@@ -29,9 +29,11 @@ impl Group {
     }
 
     /// How good this host is. Whoever holds is as good as it is now; whoever would hold must have
-    /// been so for a while.
+    /// been so for a while, and its proxy not have failed too often lately.
     pub(crate) fn worth(&self) -> Worth {
-        let counted = if self.is_active() || self.is_heir() { 0 } else { self.damper.counted() };
+        let suspect = if self.is_suspect() { Worth::SUSPECT } else { 0 };
+        let counted = self.damper.counted().max(suspect);
+        let counted = if self.is_active() || self.is_heir() { 0 } else { counted };
         let deficit = self.deficit().max(counted).max(self.ties.deficit());
         Worth::new(self.priority, deficit).beside(self.ties.crowd)
     }

@@ -6,6 +6,7 @@
 mod adverts;
 mod fitness;
 mod lease;
+mod remedy;
 mod reports;
 mod settings;
 mod ties;
@@ -423,6 +424,7 @@ impl Group {
     /// Follows up on what changed: finishes a release, yields when unfit, keeps the proxy where
     /// it belongs.
     pub(crate) fn settle(&mut self, now: Instant, out: &mut Out<'_>) {
+        self.treat(now, out);
         self.note_fitness(now, out);
         self.note_leaving(now);
         if let State::Releasing { until, then } = self.state
@@ -579,7 +581,7 @@ impl Group {
             }
         };
         let better_at = self.damper.better_at();
-        let proxy = self.proxy.as_ref().and_then(Care::deadline);
+        let proxy = self.care_deadline();
         let room_at = self.room_at.filter(|_| self.is_stopped());
         let leave_by = self.leave_by();
         let all = [election, proxy, self.addresses.retry_at(), room_at, leave_by, better_at];

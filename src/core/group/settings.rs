@@ -96,7 +96,11 @@ impl Group {
         {
             out.push(Action::Proxy(self.id, ProxyOrder::Unwatch));
         }
+        let past = self.proxy.as_ref().and_then(|care| care.past(now, &self.config.name));
         *self = Self::new(now, self.id, *settings, None);
+        if let (Some(proxy), Some(past)) = (&mut self.proxy, past) {
+            proxy.recall(now, &past);
+        }
         if self.proxy.is_some() {
             out.push(Action::Proxy(self.id, ProxyOrder::Watch));
         }

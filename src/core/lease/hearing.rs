@@ -129,6 +129,8 @@ impl Lease {
             | News::Part { .. }
             | News::Word(_)
             | News::Tale { .. }
+            | News::Failed(_)
+            | News::Looked(_)
             | News::Words { .. } => {}
         }
     }

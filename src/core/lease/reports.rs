@@ -52,6 +52,8 @@ impl Lease {
             | News::Part { .. }
             | News::Word(_)
             | News::Tale { .. }
+            | News::Failed(_)
+            | News::Looked(_)
             | News::Words { .. } => false,
             News::Report(report) => {
                 let known = self.electors.get(from.index());

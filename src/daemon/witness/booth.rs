@@ -210,6 +210,7 @@ impl Booth {
                 | Action::Proxy(..)
                 | Action::Guard(_)
                 | Action::Decided(_)
+                | Action::Failures(_)
                 | Action::Fence { .. }
                 | Action::Gate { .. }
                 | Action::Note(_)

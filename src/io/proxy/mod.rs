@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | `Start` | `Running` or `Failed` | `start_timeout` + [`GRACE`] |
 //! | `Stop` | `Stopped` or `Stuck` | `stop_timeout` + 2 × [`GRACE`] |
+//! | `Kill` | `Stopped` or `Stuck` | 2 × [`GRACE`] and a bit |
 //! | `Watch` | the state as it is | at once; `Unknown` if it cannot be told |
 //!
 //! Between answers every change is reported once. `Unwatch` silences the task without touching
@@ -33,6 +34,9 @@ pub use unit::Bus;
 /// What an answer may take beyond its limit: one call to a bus that does not answer, or the
 /// time a killed process has to go away.
 pub const GRACE: Duration = Duration::from_secs(1);
+
+/// What a proxy that is to be killed has to end by itself.
+const HURRY: Duration = Duration::from_millis(100);
 
 /// Where [`ProxyEvent`]s go, with the group they belong to.
 pub type Events = mpsc::Sender<(u16, ProxyEvent)>;
@@ -175,6 +179,10 @@ impl Wanted {
             ProxyOrder::Watch => self.watches += 1,
             ProxyOrder::Start => (self.drive, self.drives) = (Drive::Start, self.drives + 1),
             ProxyOrder::Stop => (self.drive, self.drives) = (Drive::Stop, self.drives + 1),
+            ProxyOrder::Kill => {
+                self.limits.stop = self.limits.stop.min(HURRY);
+                (self.drive, self.drives) = (Drive::Stop, self.drives + 1);
+            }
             ProxyOrder::Unwatch => {}
         }
     }

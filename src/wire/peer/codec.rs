@@ -21,6 +21,8 @@
 //! 8 part      name 4, value 8
 //! 9 word      see `will`
 //! 11 words    mark 8
+//! 12 failed   see `care`
+//! 13 looked   see `care`
 //! ```
 //!
 //! A ballot is gate 16, round 8; nothing at all, and bit 7 of the kind is set, where it is that of
@@ -32,7 +34,7 @@
 
 use std::time::Duration;
 
-use super::{Denial, Doubt, Entry, Head, Message, News, Report, will};
+use super::{Denial, Doubt, Entry, Head, Message, News, Report, care, will};
 use crate::types::{Digest, GateId, Instant, Priority, VoterIx, Voters};
 
 /// The longest time there is on the wire, a little over 71 minutes; a longer one becomes this.
@@ -57,6 +59,8 @@ const PART: u8 = 8;
 const WORD: u8 = 9;
 const TALE: u8 = 10;
 const WORDS: u8 = 11;
+const FAILED: u8 = 12;
+const LOOKED: u8 = 13;
 
 /// The ballot is that of the entry before that has one.
 const SAME: u8 = 0x80;
@@ -113,6 +117,9 @@ pub enum Malformed {
     /// Too long, or not UTF-8.
     #[error("a text that is none")]
     Text,
+    /// No such verdict of a check.
+    #[error("there is no verdict {0}")]
+    Verdict(u8),
     /// A value where there is none to be.
     #[error("a value that its flags deny")]
     Denied,
@@ -197,6 +204,14 @@ fn put_entry(entry: &Entry, last: &mut Option<Ballot>, out: &mut Vec<u8>) {
         News::Words { mark } => {
             out.push(WORDS);
             out.extend(mark.to_be_bytes());
+        }
+        News::Failed(failed) => {
+            out.push(FAILED);
+            care::put_failed(&failed, out);
+        }
+        News::Looked(looked) => {
+            out.push(LOOKED);
+            care::put_looked(&looked, out);
         }
     }
 }
@@ -313,7 +328,7 @@ impl Input<'_> {
         self.take().map(|[byte]| byte)
     }
 
-    fn u16(&mut self) -> Result<u16, Malformed> {
+    pub(super) fn u16(&mut self) -> Result<u16, Malformed> {
         self.take().map(u16::from_be_bytes)
     }
 
@@ -395,6 +410,8 @@ impl Input<'_> {
                 News::Tale { node, text: will::text(self, length)? }
             }
             WORDS => News::Words { mark: self.u64()? },
+            FAILED => News::Failed(care::take_failed(self)?),
+            LOOKED => News::Looked(care::take_looked(self)?),
             _ => return Err(Malformed::Kind(kind)),
         };
         Ok(Entry { group, news })
@@ -477,6 +494,7 @@ impl Input<'_> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::care::tests::{failed, looked};
     use super::super::will::tests::word;
     use super::super::will::{LONGEST_NAME, LONGEST_REASON, Text, Topic, Word};
     use super::*;
@@ -553,6 +571,8 @@ mod tests {
             any::<(u32, u64)>().prop_map(|(name, value)| News::Part { name, value }),
             word().prop_map(News::Word),
             any::<u64>().prop_map(|mark| News::Words { mark }),
+            failed().prop_map(News::Failed),
+            looked().prop_map(News::Looked),
             (voter(), "\\PC{0,200}")
                 .prop_map(|(node, text)| News::Tale { node, text: Text::new(&text) }),
         ];
@@ -693,7 +713,7 @@ mod tests {
             (report, 60, 1, Malformed::Denied),
             (report, 64, 1, Malformed::Denied),
             (report, HEAD + 2, 0, Malformed::Kind(0)),
-            (report, HEAD + 2, 12, Malformed::Kind(12)),
+            (report, HEAD + 2, 14, Malformed::Kind(14)),
             (report, HEAD + 2, REPORT | SAME, Malformed::Kind(REPORT | SAME)),
             (report, HEAD + 3, HOLDS, Malformed::Short),
             (vote, HEAD + 5, 32, Malformed::Voter(32)),
@@ -739,9 +759,13 @@ mod tests {
         let held = denial(Denial::Held { by: VoterIx(1), left: MAX_TIME });
         assert_eq!(message(longest).len(), HEAD + LONGEST_ENTRY);
         let tale = News::Tale { node: VoterIx(1), text: Text::new(&"t".repeat(500)) };
-        assert!(
-            [request, held, epoch, tale].iter().all(|n| message(*n).len() <= HEAD + LONGEST_ENTRY)
-        );
+        let text = "t".repeat(500);
+        let words = Text::new(&text);
+        let failed = News::Failed(care::Failed { group: 1, count: 2, ago: MAX_TIME, words });
+        let words = Text::new(&text);
+        let looked = care::Looked { check: 1, verdict: Some(false), since: MAX_TIME, words };
+        let all = [request, held, epoch, tale, failed, News::Looked(looked)];
+        assert!(all.iter().all(|n| message(*n).len() <= HEAD + LONGEST_ENTRY));
     }
 
     /// What a busy cluster says of all its groups at a time costs one datagram.

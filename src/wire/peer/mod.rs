@@ -6,9 +6,11 @@
 //! * [`codec`]: messages to bytes and back.
 //! * [`keys`]: the secret all voters share, and what is derived from it.
 //! * [`will`]: what operators have decided.
+//! * [`care`]: how proxies and checks are on a node.
 //! * [`channel`]: datagrams that are authentic, fresh, and heard once.
 //! * [`connections`]: what clients are connected to a holder, in datagrams of their own.
 
+pub mod care;
 pub mod channel;
 pub mod codec;
 pub mod connections;
@@ -140,6 +142,10 @@ pub enum News {
         /// The words.
         text: will::Text<{ will::LONGEST_TALE }>,
     },
+    /// How often a proxy failed lately on this node; about no group by its place.
+    Failed(care::Failed),
+    /// What a check finds on this node; about no group.
+    Looked(care::Looked),
     /// Please hand the group over to this node, an operator says.
     Move {
         /// To whom.

@@ -37,7 +37,8 @@ pub enum Topic {
     Ban,
     /// Hands off a group, or all of them.
     Maintenance,
-    /// The failures of a group's proxy, or of all, are forgotten: done once, never in force.
+    /// The failures of a group's proxy, or of all, are forgotten, on one node or on every one: done
+    /// once, never in force.
     Cleanup,
 }
 

@@ -26,6 +26,7 @@ pub(crate) fn add_to(config: &mut Config) {
         timeout: TIMEOUT,
         rise: RUNS,
         fall: RUNS,
+        restart_proxy: false,
         groups: Vec::new(),
     });
 }

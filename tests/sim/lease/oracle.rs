@@ -212,6 +212,8 @@ impl World {
             | News::Part { .. }
             | News::Word(_)
             | News::Tale { .. }
+            | News::Failed(_)
+            | News::Looked(_)
             | News::Words { .. }
             | News::Fenced { .. } => {}
         }

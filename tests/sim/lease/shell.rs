@@ -107,6 +107,7 @@ impl World {
             Action::Reset { .. }
             | Action::EndSessions { .. }
             | Action::Decided(_)
+            | Action::Failures(_)
             | Action::Reloaded(_)
             | Action::Probe { .. }
             | Action::Tell { .. }
@@ -229,7 +230,9 @@ impl World {
                     self.later(host, 2 * soon, stopped());
                 }
             }
-            ProxyOrder::Watch | ProxyOrder::Stop => self.later(host, soon, stopped()),
+            ProxyOrder::Watch | ProxyOrder::Stop | ProxyOrder::Kill => {
+                self.later(host, soon, stopped());
+            }
             ProxyOrder::Unwatch => {}
         }
     }

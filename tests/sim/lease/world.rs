@@ -619,6 +619,7 @@ impl World {
             confirmed: kept.confirmed,
             fenced: Vec::new(),
             will: Vec::new(),
+            failures: Vec::new(),
             run,
         }
     }
