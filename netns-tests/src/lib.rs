@@ -39,6 +39,7 @@ mod error;
 mod forge;
 mod frame;
 pub mod freezer;
+pub mod front;
 mod host;
 pub mod http;
 mod lab;
