@@ -43,6 +43,7 @@ pub mod front;
 mod host;
 pub mod http;
 mod lab;
+pub mod looking;
 pub mod netns;
 pub mod nspawn;
 mod packet_socket;
