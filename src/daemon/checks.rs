@@ -1,7 +1,7 @@
 //! Runs the checks of this host, each at its own pace, and tells the core thread what changes.
 //!
-//! A check costs the core nothing while its verdict stays what it is. Only one that the core
-//! hastened tells of each run, until one passes.
+//! A check costs the core nothing while its verdict stays what it is, and where it fails, what it
+//! finds. Only one that the core hastened tells of each run, until one passes.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -141,6 +141,7 @@ impl Running {
 async fn run(check: config::Check, line: Arc<Line>, inbox: wake::Sender<Input>) {
     let mut debounce = Debounce::new(check.rise, check.fall);
     let mut prober = Prober::new(&check.what);
+    let mut said = Box::<str>::default();
     loop {
         debounce.begin(line.asked.swap(false, Ordering::Relaxed));
         let began = clock::now();
@@ -151,6 +152,8 @@ async fn run(check: config::Check, line: Arc<Line>, inbox: wake::Sender<Input>) 
         let found = Box::<str>::from(found);
         let tells = debounce.end(passed);
         let verdict = debounce.verdict().unwrap_or(passed);
+        // People are to read why it fails now, not why it began to.
+        let tells = tells || (!verdict && !passed && found != said);
         {
             let mut seen = lock(&line.seen);
             seen.runs += 1;
@@ -163,6 +166,7 @@ async fn run(check: config::Check, line: Arc<Line>, inbox: wake::Sender<Input>) 
             });
         }
         if tells {
+            said.clone_from(&found);
             let name = check.name.as_str().into();
             let told = Checked { name, began, passed, verdict, found };
             asking::tell(&inbox, Input::Checked(told)).await;
