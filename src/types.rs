@@ -204,6 +204,8 @@ impl Centis {
     pub const MAX_V2: Self = Self(25_500);
     /// 100 ms, vipd's default in version 3.
     pub const DEFAULT_V3: Self = Self(10);
+    /// Default for version 3 where adverts elect nobody: the RFC's own, 1 s.
+    pub const LEASED_V3: Self = Self(100);
     /// 1 s, the default in version 2.
     pub const DEFAULT_V2: Self = Self(100);
 

@@ -640,6 +640,7 @@ fn many_groups_go_into_as_many_datagrams_as_it_takes() {
     let entries: Vec<_> = (0..500).map(entry).collect();
     let (mut rest, mut heard, mut bytes) = (&entries[..], Vec::new(), Vec::new());
     while !rest.is_empty() {
+        bytes.clear();
         let sent = net.nodes[0].seal(VoterIx(1), &head(1), rest, &mut bytes).unwrap();
         assert!(sent > 0 && bytes.len() <= MAX_DATAGRAM);
         let full = MAX_DATAGRAM - codec::LONGEST_ENTRY;
@@ -658,6 +659,7 @@ fn authentic_nonsense_is_dropped() {
     let mut net = two();
     let mut bytes = Vec::new();
     for body in [&b""[..], b"nonsense", &[0xff; 300]] {
+        bytes.clear();
         net.nodes[0].seal_any(VoterIx(1), body, &mut bytes).unwrap();
         assert_eq!(net.hear(1, 0, &bytes), Err(Dropped::Malformed));
     }

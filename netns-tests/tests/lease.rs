@@ -9,11 +9,12 @@
 mod common;
 
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use netns_tests::cluster::{events, said};
 use netns_tests::double::Report;
-use netns_tests::trio::{GROUP, Kind, PORT, Trio, VIP};
+use netns_tests::trio::{GROUP, KEY, Kind, PORT, Trio, VIP};
 use netns_tests::{
     Capture, Census, Dice, Double, Error, Injector, Result, Stamp, pause, udp_frame, wait_until,
 };
@@ -357,6 +358,41 @@ fn different_files_make_no_majority() -> Result {
     trio.start_with(2, &same)?;
     trio.wait_holder(5 * SECOND)?;
     double.wait_single(SECOND / 2, 5 * SECOND)?;
+    one_at_a_time(&double.report(from));
+    Ok(())
+}
+
+#[test]
+fn a_voter_with_another_key_is_named_by_the_others_and_names_them() -> Result {
+    let (mut trio, holder, double) = started("key", Kind::Lease)?;
+    let [stranger, other] = others(holder);
+    let from = Stamp::now();
+    let secret = trio.lab.dir().join("another");
+    std::fs::write(&secret, KEY.replace("00", "ff"))
+        .and_then(|()| std::fs::set_permissions(&secret, PermissionsExt::from_mode(0o600)))
+        .expect("a file");
+    let theirs = trio.lab.dir().join("secret").display().to_string();
+    let config = trio.config().replace(&theirs, &secret.display().to_string());
+    trio.kill(stranger);
+    trio.start_with(stranger, &config)?;
+    for (n, named) in [(holder, stranger), (other, stranger), (stranger, holder)] {
+        wait_condition(trio.vipd(n), "voter-refused", 15 * SECOND)?;
+        let text = said(&trio.vipd(n).ctl(&["status"])?);
+        let named = format!("what comes from {} cannot be opened", trio.hosts[named].name());
+        assert!(text.contains(&named), "{text}");
+    }
+    assert_eq!(trio.holders()?, [holder], "the other two go on");
+
+    // With the right key it is one of them again.
+    trio.kill(stranger);
+    trio.start(stranger)?;
+    wait_until("nobody is refused", 15 * SECOND, || {
+        let mut refused = false;
+        for n in 0..3 {
+            refused |= conditions(trio.vipd(n))?.iter().any(|c| c == "voter-refused");
+        }
+        Ok(!refused)
+    })?;
     one_at_a_time(&double.report(from));
     Ok(())
 }

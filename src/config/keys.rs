@@ -346,11 +346,11 @@ pub(super) static GROUP: Table = Table {
         Key {
             name: "interval",
             kind: time(10, 255_000),
-            need: Need::Default("\"100ms\""),
+            need: Need::Default("\"1s\""),
             example: "\"100ms\"",
-            doc: "Time between adverts; with \"vrrp\" a dead holder is replaced after 3 of them. \
-                  Version 3: a multiple of 10 ms up to 40.95 s. Version 2: whole seconds, default \
-                  \"1s\".",
+            doc: "Time between adverts; with \"vrrp\" a dead holder is replaced after 3 of them, and \
+                  with version 3 the default is \"100ms\". \
+                  Version 3: a multiple of 10 ms up to 40.95 s. Version 2: whole seconds.",
         },
         Key {
             name: "priorities",

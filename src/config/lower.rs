@@ -85,6 +85,7 @@ fn group(g: read::Group, priorities: Vec<Priority>, safety: Safety) -> Option<Gr
     let interval = match value(g.interval) {
         Some(t) => Centis::new(u16::try_from(t.as_millis() / 10).ok()?)?,
         None if version == Version::V2 => Centis::DEFAULT_V2,
+        None if safety.is_leased() => Centis::LEASED_V3,
         None => Centis::DEFAULT_V3,
     };
     let transport = match value(g.transport).as_deref() {

@@ -446,7 +446,9 @@ impl Node {
     /// A late tick means that this process was not run: peers may have taken over meanwhile.
     fn notice_stall(&mut self, now: Instant, out: &mut Vec<Action>) {
         let Some(late) = self.deadline().map(|due| now.since(due)) else { return };
-        let shortest = self.groups.values().map(|g| g.config.interval.duration()).min();
+        let lease = self.config.lease.renew * 2;
+        let patience = |g: &Group| if g.is_leased() { lease } else { g.config.interval.duration() };
+        let shortest = self.groups.values().map(patience).min();
         if shortest.is_none_or(|interval| late < interval) {
             return;
         }

@@ -3,6 +3,8 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -142,21 +144,26 @@ impl Voters {
         }
         let Some(head) = head() else { return };
         let Self { channel, socket, queued, sealed, .. } = self;
+        sealed.clear();
+        let mut datagrams = Vec::new();
         for (to, queue) in (0..).map(VoterIx).zip(queued) {
             let mut rest = queue.entries.as_slice();
             let mut due = queue.beat || !rest.is_empty();
             while std::mem::take(&mut due) {
-                sealed.clear();
+                let from = sealed.len();
                 // Nothing is sent to a voter that there is no session with.
                 let Some(count) = channel.seal(to, &head, rest, sealed) else { break };
-                // A lost datagram is repeated by the next renewal.
-                let _ = socket.send(&[(to, sealed.as_slice())]);
+                datagrams.push((to, from..sealed.len()));
                 rest = rest.get(count.max(1)..).unwrap_or_default();
                 due = !rest.is_empty();
             }
             queue.entries.clear();
             queue.beat = false;
         }
+        let bytes = |(to, range): (VoterIx, Range<usize>)| Some((to, sealed.get(range)?));
+        let datagrams: Vec<_> = datagrams.into_iter().filter_map(bytes).collect();
+        // A lost datagram is repeated by the next renewal.
+        let _ = socket.send(&datagrams);
     }
 
     /// Tells every other node of connections.

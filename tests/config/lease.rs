@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use vipd::config::{Config, HostError, Lease, Member, Safety, parse, render};
-use vipd::types::{Digest, VoterIx};
+use vipd::types::{Centis, Digest, VoterIx};
 
 /// Two nodes with two networks, a witness, a group of each kind.
 const FILE: &str = r#"
@@ -263,6 +263,13 @@ proptest! {
 }
 
 #[test]
+fn adverts_that_nobody_follows_are_fewer() {
+    let config = good(FILE);
+    let [leased, plain] = config.groups.as_slice() else { panic!("{config:?}") };
+    assert_eq!((leased.interval, plain.interval), (Centis::LEASED_V3, Centis::DEFAULT_V3));
+}
+
+#[test]
 fn the_meaning() {
     let meaning = good(FILE).meaning().join("\n");
     let expected = "\
@@ -274,7 +281,7 @@ lease: 2 of 3 voters must agree, so 1 may fail
   term          a holder serves at most 220ms after it asked for its last renewal
   vote          lasts 240.461ms
 
-group postgres: virtual router 85, version 3, an advert every 100ms by multicast
+group postgres: virtual router 85, version 3, an advert every 1s by multicast
   preferred     hap1 (150), then hap2 (140)
   preemption    off: a healthy holder keeps the addresses
   addresses     192.168.34.85/24 on the interface of the node's address

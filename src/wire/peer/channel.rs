@@ -146,7 +146,7 @@ impl Channel {
         }
     }
 
-    /// Makes `out` a datagram for `to` with as many of `entries` as it has room for, and tells
+    /// Appends to `out` a datagram for `to` with as many of `entries` as it has room for, and tells
     /// how many that are. `None` while there is no session, and nothing is to be sent.
     pub fn seal(
         &mut self,
@@ -158,7 +158,7 @@ impl Channel {
         self.seal_with(Kind::Data, to, out, |out| codec::encode(head, entries, ROOM, out))
     }
 
-    /// Makes `out` a datagram for `to` that tells of connections. `None` while there is no session,
+    /// Appends to `out` a datagram for `to` that tells of connections. `None` while there is no session,
     /// and for more than a datagram has room for.
     pub fn seal_connections(&mut self, to: VoterIx, sheet: &[u8], out: &mut Vec<u8>) -> Option<()> {
         self.seal_with(Kind::Connections, to, out, |out| {

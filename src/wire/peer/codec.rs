@@ -7,22 +7,25 @@
 //! head    active 16, next 16, flags 1 (bit 0: settled, 1: has a gate, 2: has a watchdog),
 //!         heard 4, clock 8, gate 16, watchdog 4, number of entries 2
 //! entry   group 2, kind 1, then by kind
-//! 1 request   gate 16, round 8, epoch 8
-//! 2 grant     gate 16, round 8
-//! 3 deny      gate 16, round 8, why 1, then by reason
+//! 1 request   ballot, epoch
+//! 2 grant     ballot
+//! 3 deny      ballot, why 1, then by reason
 //!             1 held: voter 1, left 4     2 quiet: left 4     3 unsettled     4 config
-//!             5 one way     6 reserved: voter 1     7 epoch: 8     8 clock     9 doubt: voter 1
-//! 4 release   gate 16, round 8, voter or nobody 1
+//!             5 one way     6 reserved: voter 1     7 epoch     8 clock     9 doubt: voter 1
+//! 4 release   ballot, voter or nobody 1
 //! 5 report    flags 1 (bit 0: wants, 1: has a priority, 2: has a gap, 3: doubts, 4: stuck,
-//!             5: frozen),
-//!             priority 1, holds 4, epoch 8, voter or nobody 1, left 4, gap 4,
-//!             with a doubt: of 4, mark 16
+//!             5: frozen, 6: holds, 7: has voted), epoch, then what the flags say there is:
+//!             priority 1, holds 4, vote: voter 1, left 4; gap 4, doubt: of 4, mark 16
 //! 6 move      voter 1
 //! 7 fenced    voter 1, mark 16
 //! 8 part      name 4, value 8
 //! 9 word      see `will`
 //! 11 words    mark 8
 //! ```
+//!
+//! A ballot is gate 16, round 8; nothing at all, and bit 7 of the kind is set, where it is that of
+//! the ballot before: all groups are renewed in one round. An epoch has 7 bits in a byte, the lowest
+//! first, and bit 7 of all but the last set. So fifty groups fit into a datagram.
 //!
 //! Times are microseconds in 4 bytes, at most [`MAX_TIME`]. They are rounded up: what is left of
 //! a promise must not look shorter than it is.
@@ -55,6 +58,9 @@ const WORD: u8 = 9;
 const TALE: u8 = 10;
 const WORDS: u8 = 11;
 
+/// The ballot is that of the entry before that has one.
+const SAME: u8 = 0x80;
+
 const HELD: u8 = 1;
 const QUIET: u8 = 2;
 const UNSETTLED: u8 = 3;
@@ -74,6 +80,11 @@ const HAS_GAP: u8 = 4;
 const DOUBTS: u8 = 8;
 const STUCK: u8 = 16;
 const FROZEN: u8 = 32;
+const HOLDS: u8 = 64;
+const HAS_VOTE: u8 = 128;
+
+/// Gate and round: what a vote is about.
+type Ballot = (GateId, u64);
 
 /// Why bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -117,10 +128,10 @@ pub fn encode(head: &Head, entries: &[Entry], room: usize, out: &mut Vec<u8>) ->
         return None;
     }
     put_head(head, out);
-    let mut count = 0_u16;
+    let (mut count, mut last) = (0_u16, None);
     for entry in entries {
         let before = out.len();
-        put_entry(entry, out);
+        put_entry(entry, &mut last, out);
         if out.len() > end || count == u16::MAX {
             out.truncate(before);
             break;
@@ -148,20 +159,20 @@ fn put_head(head: &Head, out: &mut Vec<u8>) {
     out.extend([0, 0]);
 }
 
-fn put_entry(entry: &Entry, out: &mut Vec<u8>) {
+fn put_entry(entry: &Entry, last: &mut Option<Ballot>, out: &mut Vec<u8>) {
     out.extend(entry.group.to_be_bytes());
     match entry.news {
         News::Request { gate, round, epoch } => {
-            put_ballot(REQUEST, gate, round, out);
-            out.extend(epoch.to_be_bytes());
+            put_ballot(REQUEST, (gate, round), last, out);
+            put_number(epoch, out);
         }
-        News::Grant { gate, round } => put_ballot(GRANT, gate, round, out),
+        News::Grant { gate, round } => put_ballot(GRANT, (gate, round), last, out),
         News::Deny { gate, round, why } => {
-            put_ballot(DENY, gate, round, out);
+            put_ballot(DENY, (gate, round), last, out);
             put_denial(why, out);
         }
         News::Release { gate, round, successor } => {
-            put_ballot(RELEASE, gate, round, out);
+            put_ballot(RELEASE, (gate, round), last, out);
             out.push(voter_or_nobody(successor));
         }
         News::Report(report) => put_report(&report, out),
@@ -190,10 +201,21 @@ fn put_entry(entry: &Entry, out: &mut Vec<u8>) {
     }
 }
 
-fn put_ballot(kind: u8, gate: GateId, round: u64, out: &mut Vec<u8>) {
+fn put_ballot(kind: u8, ballot: Ballot, last: &mut Option<Ballot>, out: &mut Vec<u8>) {
+    if last.replace(ballot) == Some(ballot) {
+        return out.push(kind | SAME);
+    }
     out.push(kind);
-    out.extend(gate.0.to_be_bytes());
-    out.extend(round.to_be_bytes());
+    out.extend(ballot.0.0.to_be_bytes());
+    out.extend(ballot.1.to_be_bytes());
+}
+
+fn put_number(mut number: u64, out: &mut Vec<u8>) {
+    while number > 0x7f {
+        out.push(number.to_le_bytes()[0] | 0x80);
+        number >>= 7;
+    }
+    out.push(number.to_le_bytes()[0]);
 }
 
 fn put_denial(why: Denial, out: &mut Vec<u8>) {
@@ -212,7 +234,7 @@ fn put_denial(why: Denial, out: &mut Vec<u8>) {
         Denial::Reserved { to } => out.extend([RESERVED, to.0]),
         Denial::Epoch { highest } => {
             out.push(EPOCH);
-            out.extend(highest.to_be_bytes());
+            put_number(highest, out);
         }
         Denial::Clock => out.push(CLOCK),
         Denial::Doubt { of } => out.extend([DOUBT, of.0]),
@@ -228,15 +250,21 @@ fn put_report(report: &Report, out: &mut Vec<u8>) {
         (doubt.is_some(), DOUBTS),
         (stuck, STUCK),
         (frozen, FROZEN),
+        (!holds.is_zero(), HOLDS),
+        (vote.is_some(), HAS_VOTE),
     ];
     out.push(REPORT);
     out.push(flags.iter().filter(|(is, _)| *is).fold(0, |all, (_, bit)| all | bit));
-    out.push(priority.map_or(0, |p| p.0));
-    out.extend(micros(holds));
-    out.extend(epoch.to_be_bytes());
-    out.push(voter_or_nobody(vote.map(|(voter, _)| voter)));
-    out.extend(micros(vote.map_or(Duration::ZERO, |(_, left)| left)));
-    out.extend(micros(gap.unwrap_or_default()));
+    put_number(epoch, out);
+    out.extend(priority.map(|p| p.0));
+    if !holds.is_zero() {
+        out.extend(micros(holds));
+    }
+    if let Some((voter, left)) = vote {
+        out.push(voter.0);
+        out.extend(micros(left));
+    }
+    out.extend(gap.map(micros).into_iter().flatten());
     if let Some(Doubt { of, mark }) = doubt {
         out.extend(of.0.to_be_bytes());
         out.extend(mark.0.to_be_bytes());
@@ -257,12 +285,13 @@ fn micros(time: Duration) -> [u8; 4] {
 /// [`Malformed`] if they are not exactly one message.
 pub fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
     let mut input = Input(bytes);
+    let mut last = None;
     let about = input.head()?;
     let count = input.u16()?;
     // The shortest entry has 4 bytes: what is not there needs no memory.
     let mut entries = Vec::with_capacity(usize::from(count).min(input.0.len() / 4));
     for _ in 0..count {
-        entries.push(input.entry()?);
+        entries.push(input.entry(&mut last)?);
     }
     match input.0.len() {
         0 => Ok(Message { head: about, entries }),
@@ -343,25 +372,19 @@ impl Input<'_> {
         })
     }
 
-    fn entry(&mut self) -> Result<Entry, Malformed> {
+    fn entry(&mut self, last: &mut Option<Ballot>) -> Result<Entry, Malformed> {
         let (group, kind) = (self.u16()?, self.u8()?);
-        let news = match kind {
-            REQUEST => {
-                let (gate, round) = self.ballot()?;
-                News::Request { gate, round, epoch: self.u64()? }
+        let news = match kind & !SAME {
+            of @ (REQUEST | GRANT | DENY | RELEASE) => {
+                let (gate, round) = self.ballot(kind & SAME != 0, last)?;
+                match of {
+                    REQUEST => News::Request { gate, round, epoch: self.number()? },
+                    GRANT => News::Grant { gate, round },
+                    DENY => News::Deny { gate, round, why: self.denial()? },
+                    _ => News::Release { gate, round, successor: self.voter_or_nobody()? },
+                }
             }
-            GRANT => {
-                let (gate, round) = self.ballot()?;
-                News::Grant { gate, round }
-            }
-            DENY => {
-                let (gate, round) = self.ballot()?;
-                News::Deny { gate, round, why: self.denial()? }
-            }
-            RELEASE => {
-                let (gate, round) = self.ballot()?;
-                News::Release { gate, round, successor: self.voter_or_nobody()? }
-            }
+            _ if kind & SAME != 0 => return Err(Malformed::Kind(kind)),
             REPORT => News::Report(self.report()?),
             MOVE => News::Move { to: self.voter()? },
             FENCED => News::Fenced { node: self.voter()?, mark: GateId(self.u128()?) },
@@ -377,8 +400,32 @@ impl Input<'_> {
         Ok(Entry { group, news })
     }
 
-    fn ballot(&mut self) -> Result<(GateId, u64), Malformed> {
-        Ok((GateId(self.u128()?), self.u64()?))
+    fn ballot(&mut self, same: bool, last: &mut Option<Ballot>) -> Result<Ballot, Malformed> {
+        if same {
+            return last.ok_or(Malformed::Denied);
+        }
+        let ballot = (GateId(self.u128()?), self.u64()?);
+        if last.replace(ballot) == Some(ballot) {
+            return Err(Malformed::Denied);
+        }
+        Ok(ballot)
+    }
+
+    fn number(&mut self) -> Result<u64, Malformed> {
+        let mut number = 0;
+        for shift in (0..u64::BITS).step_by(7) {
+            let byte = self.u8()?;
+            let bits = u64::from(byte & 0x7f);
+            // The last byte of the longest has room for one bit; of several, none is empty.
+            if (bits << shift) >> shift != bits || (byte == 0 && shift > 0) {
+                return Err(Malformed::Denied);
+            }
+            number |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        Err(Malformed::Denied)
     }
 
     fn denial(&mut self) -> Result<Denial, Malformed> {
@@ -389,7 +436,7 @@ impl Input<'_> {
             CONFIG => Denial::Config,
             ONE_WAY => Denial::OneWay,
             RESERVED => Denial::Reserved { to: self.voter()? },
-            EPOCH => Denial::Epoch { highest: self.u64()? },
+            EPOCH => Denial::Epoch { highest: self.number()? },
             CLOCK => Denial::Clock,
             DOUBT => Denial::Doubt { of: self.voter()? },
             other => return Err(Malformed::Denial(other)),
@@ -397,33 +444,31 @@ impl Input<'_> {
     }
 
     fn report(&mut self) -> Result<Report, Malformed> {
-        let flags = self.flags(WANTS | HAS_PRIORITY | HAS_GAP | DOUBTS | STUCK | FROZEN)?;
-        let priority = self.u8()?;
-        let (holds, epoch) = (self.time()?, self.u64()?);
-        let (voter, left) = (self.voter_or_nobody()?, self.time()?);
-        let gap = self.time()?;
-        let (has_priority, has_gap) = (flags & HAS_PRIORITY != 0, flags & HAS_GAP != 0);
-        let denied = (!has_priority && priority != 0)
-            || (!has_gap && !gap.is_zero())
-            || (voter.is_none() && !left.is_zero());
-        if denied {
+        let flags = self.u8()?;
+        let has = |flag| flags & flag != 0;
+        let epoch = self.number()?;
+        let priority = if has(HAS_PRIORITY) { Some(Priority(self.u8()?)) } else { None };
+        let holds = if has(HOLDS) { self.time()? } else { Duration::ZERO };
+        if has(HOLDS) && holds.is_zero() {
             return Err(Malformed::Denied);
         }
-        let doubt = if flags & DOUBTS == 0 {
-            None
-        } else {
+        let vote = if has(HAS_VOTE) { Some((self.voter()?, self.time()?)) } else { None };
+        let gap = if has(HAS_GAP) { Some(self.time()?) } else { None };
+        let doubt = if has(DOUBTS) {
             Some(Doubt { of: Voters(self.u32()?), mark: GateId(self.u128()?) })
+        } else {
+            None
         };
         Ok(Report {
-            priority: has_priority.then_some(Priority(priority)),
-            wants: flags & WANTS != 0,
+            priority,
+            wants: has(WANTS),
             holds,
             epoch,
-            vote: voter.map(|voter| (voter, left)),
-            gap: has_gap.then_some(gap),
+            vote,
+            gap,
             doubt,
-            stuck: flags & STUCK != 0,
-            frozen: flags & FROZEN != 0,
+            stuck: has(STUCK),
+            frozen: has(FROZEN),
         })
     }
 }
@@ -485,7 +530,11 @@ mod tests {
     }
 
     fn entry() -> impl Strategy<Value = Entry> {
-        let ballot = || (any::<u128>().prop_map(GateId), any::<u64>());
+        // Often that of the entry before.
+        let ballot = || {
+            let any = (any::<u128>().prop_map(GateId), any::<u64>());
+            prop_oneof![(0..2_u128, 0..2_u64).prop_map(|(gate, round)| (GateId(gate), round)), any]
+        };
         let news = prop_oneof![
             (ballot(), any::<u64>()).prop_map(|((gate, round), epoch)| News::Request {
                 gate,
@@ -635,6 +684,8 @@ mod tests {
             frozen: false,
         };
         let report = News::Report(none);
+        let vote = News::Report(Report { vote: Some((VoterIx(1), Duration::ZERO)), ..none });
+        let long = News::Request { gate: GateId(1), round: 2, epoch: u64::MAX };
         let denial = News::Deny { gate: GateId(1), round: 2, why: Denial::Clock };
         let word = News::Word(a_word());
         let rows = [
@@ -643,11 +694,14 @@ mod tests {
             (report, 64, 1, Malformed::Denied),
             (report, HEAD + 2, 0, Malformed::Kind(0)),
             (report, HEAD + 2, 12, Malformed::Kind(12)),
-            (report, HEAD + 3, 64, Malformed::Flags(64)),
-            (report, HEAD + 4, 100, Malformed::Denied),
-            (report, HEAD + 17, 32, Malformed::Voter(32)),
-            (report, HEAD + 21, 1, Malformed::Denied),
-            (report, HEAD + 25, 1, Malformed::Denied),
+            (report, HEAD + 2, REPORT | SAME, Malformed::Kind(REPORT | SAME)),
+            (report, HEAD + 3, HOLDS, Malformed::Short),
+            (vote, HEAD + 5, 32, Malformed::Voter(32)),
+            (vote, HEAD + 3, HOLDS, Malformed::Trailing(1)),
+            (long, HEAD + 36, 0, Malformed::Denied),
+            (long, HEAD + 36, 2, Malformed::Denied),
+            (long, HEAD + 36, 0x81, Malformed::Denied),
+            (denial, HEAD + 2, DENY | SAME, Malformed::Denied),
             (denial, HEAD + 27, 0, Malformed::Denial(0)),
             (denial, HEAD + 27, 10, Malformed::Denial(10)),
             (News::Move { to: VoterIx(1) }, HEAD + 3, 255, Malformed::Voter(255)),
@@ -688,6 +742,29 @@ mod tests {
         assert!(
             [request, held, epoch, tale].iter().all(|n| message(*n).len() <= HEAD + LONGEST_ENTRY)
         );
+    }
+
+    /// What a busy cluster says of all its groups at a time costs one datagram.
+    #[test]
+    fn fifty_groups_fit_into_one() {
+        let head = decode(&message(News::Move { to: VoterIx(1) })).unwrap().head;
+        let (gate, round, epoch) = (GateId(u128::MAX), u64::MAX, 10_000);
+        let report = Report {
+            priority: Some(Priority(100)),
+            wants: true,
+            holds: Duration::from_millis(400),
+            epoch,
+            vote: Some((VoterIx(1), Duration::from_millis(500))),
+            gap: None,
+            doubt: None,
+            stuck: false,
+            frozen: false,
+        };
+        let request = News::Request { gate, round, epoch };
+        for news in [request, News::Grant { gate, round }, News::Report(report)] {
+            let entries: Vec<_> = (0..50).map(|group| Entry { group, news }).collect();
+            assert_eq!(encode(&head, &entries, ROOM, &mut Vec::new()), Some(50), "{news:?}");
+        }
     }
 
     #[test]

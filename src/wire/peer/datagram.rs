@@ -85,9 +85,8 @@ impl Header {
         })
     }
 
-    /// Makes `out` a datagram without body and tag.
+    /// Appends to `out` a datagram without body and tag.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
-        out.clear();
         out.extend(MAGIC);
         out.extend([VERSION, self.kind.map_or(0, |kind| kind as u8)]);
         out.extend(self.key.0.to_be_bytes());
@@ -98,10 +97,10 @@ impl Header {
     }
 }
 
-/// Appends the tag.
-pub(super) fn close(seal: &Seal, datagram: &mut Vec<u8>) {
-    let tag = seal.tag(datagram);
-    datagram.extend(tag);
+/// Appends the tag to the datagram that begins at `start`.
+pub(super) fn close(seal: &Seal, start: usize, out: &mut Vec<u8>) {
+    let tag = seal.tag(out.get(start..).unwrap_or_default());
+    out.extend(tag);
 }
 
 /// The body, if the tag is right.
@@ -202,7 +201,7 @@ mod tests {
             let (from, to) = (VoterIx(from), VoterIx(to));
             let header =
                 Header { kind: kinds[kind], key: KeyId(key), cluster, from, to, session, counter };
-            let mut bytes = b"what was there".to_vec();
+            let mut bytes = Vec::new();
             header.write(&mut bytes);
             prop_assert_eq!(bytes.len(), HEADER);
             bytes.extend([0; TAG]);

@@ -462,7 +462,7 @@ impl Link {
             let mut bytes = Vec::with_capacity(160);
             header.write(&mut bytes);
             greeting.write(&mut bytes);
-            datagram::close(&seals.to_them, &mut bytes);
+            datagram::close(&seals.to_them, 0, &mut bytes);
             out.push(Datagram { to: self.peer, bytes });
         }
     }

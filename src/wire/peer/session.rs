@@ -99,7 +99,7 @@ impl Session {
         self.window.note(counter)
     }
 
-    /// Makes `out` a datagram with the body that `write` appends.
+    /// Appends to `out` a datagram with the body that `write` appends.
     pub(super) fn seal<T>(
         &mut self,
         kind: Kind,
@@ -118,10 +118,15 @@ impl Session {
             session: self.id_out,
             counter: self.sent,
         };
+        let start = out.len();
         header.write(out);
-        let written = write(out)?;
-        datagram::close(&pair.to_them, out);
-        Some(written)
+        let written = write(out);
+        if written.is_some() {
+            datagram::close(&pair.to_them, start, out);
+        } else {
+            out.truncate(start);
+        }
+        written
     }
 }
 
