@@ -172,9 +172,9 @@ fn first_round(label: &str, kind: Kind) -> Result<bool> {
     front.trio.hosts[0].cut_between(&front.db)?;
     front.start_proxy(0)?;
     if vipd {
-        front.start_one(0, admin_socket)?
+        front.start_one(0, admin_socket)?;
     } else {
-        front.start_one_keepalived(0)?
+        front.start_one_keepalived(0)?;
     }
     let until = Stamp::now() + 8 * SECOND;
     let mut unchecked = false;

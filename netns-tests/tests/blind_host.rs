@@ -87,7 +87,7 @@ fn a_load_balancer_without_a_database_is_left_within_the_fall_time() -> Result {
 fn told(trio: &mut Trio, n: usize, kind: &str) -> Result<Stamp> {
     let said = trio.ctl(n, &["events", "--json", "--limit", "4096"])?;
     let events = said.lines().filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok());
-    let of_kind = events.filter(|e| e["kind"] == kind).last();
+    let of_kind = events.rev().find(|e| e["kind"] == kind);
     let missing = || Error::Answer { what: format!("an event {kind}"), text: said.clone() };
     let at = of_kind.and_then(|e| e["at"].as_u64()).ok_or_else(missing)?;
     Ok(Stamp::of_boot_clock(at))

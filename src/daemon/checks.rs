@@ -202,7 +202,7 @@ mod tests {
                 let now = Instant::from_nanos(1 << 40) + n * Duration::from_micros(777);
                 let pause = until_next(now, interval);
                 assert_eq!((now + pause).nanos() % beat, 0);
-                let about = interval - interval / 10..=interval + interval / 10 + interval / BEATS;
+                let about = interval * 9 / 10..=interval * 11 / 10 + interval / BEATS;
                 assert!(about.contains(&pause), "{interval:?}: {pause:?}");
             }
         }
