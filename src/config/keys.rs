@@ -4,6 +4,7 @@ pub(super) mod check;
 pub(super) mod fence;
 mod hook;
 mod proxy;
+mod sessions;
 mod watchdog;
 
 use super::form::{
@@ -160,6 +161,13 @@ pub(super) static FILE: Table = Table {
             need: Need::Default("[]"),
             example: "[{ run = [\"/etc/vipd/notify\"] }]",
             doc: "What is called when something happens.",
+        },
+        Key {
+            name: "sessions",
+            kind: Kind::Table(&sessions::SESSIONS),
+            need: Need::Optional("none are ended"),
+            example: "{ servers = [\"192.168.34.140:5432\"] }",
+            doc: "Where the sessions that a dead host left on PostgreSQL are ended.",
         },
         Key {
             name: "watchdog",
@@ -555,7 +563,7 @@ pub(super) static ANNOUNCE: Table = Table {
 };
 
 /// All tables, in the order of the reference.
-pub(super) static TABLES: [&Table; 13] = [
+pub(super) static TABLES: [&Table; 14] = [
     &CLUSTER,
     &NODE,
     &DEVICE,
@@ -568,5 +576,6 @@ pub(super) static TABLES: [&Table; 13] = [
     &FENCING,
     &CHECK,
     &HOOK,
+    &sessions::SESSIONS,
     &watchdog::WATCHDOG,
 ];

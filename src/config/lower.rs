@@ -9,7 +9,7 @@ use super::read;
 use super::read_fence::{device, settings};
 use super::{
     Address, Announce, Checksum, Config, Group, Lease, Node, Proxy, ProxyKind, Router, Run, Safety,
-    Transport, Watchdog, Witness,
+    Sessions, Transport, Watchdog, Witness,
 };
 use crate::types::{Centis, Priority, Version, VrId};
 
@@ -41,10 +41,24 @@ pub(super) fn config(file: read::File) -> Option<Config> {
         groups: groups.map(|((g, p), s)| group(g, p, s)).collect::<Option<_>>()?,
         checks: file.checks.into_iter().map(super::health::lower).collect::<Option<_>>()?,
         hooks: file.hooks.into_iter().map(super::hook::lower).collect::<Option<_>>()?,
+        sessions: match file.sessions {
+            Some(s) => Some(sessions(s)?),
+            None => None,
+        },
         watchdog: match file.watchdog {
             Some(w) => Some(watchdog(w)?),
             None => None,
         },
+    })
+}
+
+fn sessions(s: read::Sessions) -> Option<Sessions> {
+    let servers = s.servers?.value.into_iter();
+    Some(Sessions {
+        servers: servers.map(|s| super::form::socket(&s.value).ok()).collect::<Option<_>>()?,
+        user: value(s.user).unwrap_or_else(|| "vipd".to_owned()),
+        database: value(s.database).unwrap_or_else(|| "postgres".to_owned()),
+        password_file: value(s.password_file).map(PathBuf::from),
     })
 }
 

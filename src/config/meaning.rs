@@ -33,6 +33,15 @@ impl Config {
             out.push(String::new());
         }
         out.extend(self.hooks.iter().map(hook));
+        if let Some(sessions) = &self.sessions {
+            let servers: Vec<_> = sessions.servers.iter().map(ToString::to_string).collect();
+            out.push(String::new());
+            out.push(format!(
+                "sessions of a dead host are ended by {} on {}",
+                sessions.user,
+                servers.join(", ")
+            ));
+        }
         if let Some(watchdog) = &self.watchdog {
             out.push(String::new());
             out.push(format!(

@@ -26,7 +26,7 @@ mod walk;
 mod walk_device;
 mod words;
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -101,8 +101,23 @@ pub struct Config {
     pub checks: Vec<Check>,
     /// What is called when something happens, in the order of the file.
     pub hooks: Vec<Hook>,
+    /// Where the sessions of a dead host are ended.
+    pub sessions: Option<Sessions>,
     /// What resets a host that cannot give up what it must.
     pub watchdog: Option<Watchdog>,
+}
+
+/// PostgreSQL servers on which the sessions of a dead host are ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sessions {
+    /// Primary and standbys.
+    pub servers: Vec<SocketAddr>,
+    /// Who does it.
+    pub user: String,
+    /// In which database.
+    pub database: String,
+    /// File with the password.
+    pub password_file: Option<PathBuf>,
 }
 
 /// The hardware watchdog of each node.

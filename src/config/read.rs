@@ -30,6 +30,7 @@ pub(super) struct File {
     pub(super) fencing: Option<Fencing>,
     pub(super) checks: Vec<Check>,
     pub(super) hooks: Vec<Hook>,
+    pub(super) sessions: Option<Sessions>,
     pub(super) watchdog: Option<Watchdog>,
 }
 
@@ -176,6 +177,16 @@ pub(super) struct Hook {
     pub(super) token_file: Option<At<String>>,
 }
 
+/// `[sessions]`
+#[derive(Debug)]
+pub(super) struct Sessions {
+    pub(super) at: Span,
+    pub(super) servers: Option<At<Vec<At<String>>>>,
+    pub(super) user: Option<At<String>>,
+    pub(super) database: Option<At<String>>,
+    pub(super) password_file: Option<At<String>>,
+}
+
 /// `[watchdog]`
 #[derive(Debug)]
 pub(super) struct Watchdog {
@@ -254,7 +265,18 @@ pub(super) fn file(doc: &DeTable<'_>) -> File {
         fencing: root.view("fencing").map(|f| fencing(root.at("fencing"), &f)),
         checks: root.tables("check").into_iter().map(|(at, v)| check(at, &v)).collect(),
         hooks: root.tables("hook").into_iter().map(|(at, v)| hook(at, &v)).collect(),
+        sessions: root.view("sessions").map(|v| sessions(root.at("sessions"), &v)),
         watchdog: root.view("watchdog").map(|v| watchdog(&v)),
+    }
+}
+
+fn sessions(at: Span, v: &View<'_>) -> Sessions {
+    Sessions {
+        at,
+        servers: v.words("servers"),
+        user: v.text("user"),
+        database: v.text("database"),
+        password_file: v.text("password-file"),
     }
 }
 

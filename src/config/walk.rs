@@ -262,6 +262,9 @@ fn unknown(
         }
         let (key, place) = match table.key("token-file") {
             Some(_) => ("token-file = \"/etc/vipd/hook.token\"", "[[hook]]"),
+            None if table.key("servers").is_some() => {
+                ("password-file = \"/etc/vipd/sessions.password\"", table.header)
+            }
             None => ("password-file = \"/etc/vipd/postgres.password\"", "[[group]]"),
         };
         let help = format!("put it into a file of mode 0600 and write `{key}` under `{place}`");

@@ -296,6 +296,11 @@ pub enum Action {
     /// Run these checks at once, and tell of each run until one passes; answered by
     /// [`Event::Checked`].
     Hasten(Vec<Box<str>>),
+    /// End the sessions on the databases that a node has left, which is gone.
+    EndSessions {
+        /// The node's place in the configuration.
+        of: u16,
+    },
     /// This host must be reset: never feed the watchdog again, and reboot where that is allowed.
     /// What is to be known of it afterwards.
     Reset {

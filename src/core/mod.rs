@@ -32,6 +32,7 @@ mod explain;
 pub mod fence;
 mod fencing;
 mod gap;
+mod ghosts;
 mod group;
 pub mod hook;
 mod kernel;
@@ -132,6 +133,7 @@ pub struct Node {
     fencing: fencing::Fencing,
     fence: SelfFence,
     operator: operator::Operator,
+    ghosts: ghosts::Ghosts,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -262,6 +264,7 @@ impl Node {
             fencing: fencing::Fencing::default(),
             fence: SelfFence::new(now),
             operator: operator::Operator::default(),
+            ghosts: ghosts::Ghosts::default(),
         };
         for ix in 0..node.config.groups.len() {
             let settings = node.settings(ix, secrets);
@@ -343,6 +346,7 @@ impl Node {
             self.fencing.due,
             self.operator_deadline(),
             self.lease_deadline(),
+            self.ghost_deadline(),
             self.groups.values().filter_map(|g| g.gap.map(|gap| gap.deadline())).min(),
         ]
         .into_iter()
@@ -428,6 +432,7 @@ impl Node {
         }
         self.tick_lease(now, out);
         self.tick_operator(now, out);
+        self.lay_ghosts(now, out);
         let (groups, mut parts) = self.parts(out);
         for (_, group) in groups.range_mut(within(&due)) {
             group.tick(now, &mut parts);

@@ -265,11 +265,16 @@ impl Node {
             self.face_holder(now, place, id, out);
             let Some(group) = self.groups.get(&id) else { return };
             let stand = group.stand(gate);
-            let before = self.lease.as_ref().and_then(|l| l.last_holder(place));
             let verdict =
                 self.with_lease(out, |lease, out| lease.decide(now, place, stand, out)).flatten();
             let Some(verdict) = verdict else { break };
+            let replaced = |lease: &mut Lease| lease.replaced(place);
+            let won = self.lease.as_mut().filter(|_| verdict == Verdict::Won);
+            let before = won.and_then(replaced);
             let why = self.verdict_words(now, place, before, &verdict);
+            if let Some(before) = before {
+                self.suspect(now, before);
+            }
             self.with(id, out, |group, out| match verdict {
                 Verdict::Won => group.take(now, why, out),
                 Verdict::Lost(_) | Verdict::Yield { .. } => group.lose_lease(now, why, out),
@@ -430,6 +435,7 @@ impl Node {
             | Action::Fence { .. }
             | Action::Reset { .. }
             | Action::Hasten(_)
+            | Action::EndSessions { .. }
             | Action::Note(_)
             | Action::Reloaded(_)
             | Action::Exit { .. } => Some(action),

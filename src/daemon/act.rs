@@ -101,10 +101,9 @@ impl Shell {
                     let _ = to.send(changes);
                 }
             }
-            Action::Hasten(checks) => {
-                // Where there is no room they run at their next turn.
-                let _ = self.outbox.try_send(Output::Hasten(checks));
-            }
+            // Where there is no room they run at their next turn.
+            Action::Hasten(checks) => drop(self.outbox.try_send(Output::Hasten(checks))),
+            Action::EndSessions { of } => self.end_sessions(of, node),
             Action::Reset { why } => self.starve(why),
             Action::Exit { left } => {
                 self.exit = true;
@@ -142,6 +141,20 @@ impl Shell {
             let failed = Event::Fence(FenceEvent::Told { run, result });
             node.step(now, failed, &mut scratch.actions);
         }
+    }
+
+    /// What a node that is gone has left on the databases.
+    fn end_sessions(&mut self, of: u16, node: &Node) {
+        let (Some(on), Some(gone)) =
+            (&node.config().sessions, node.config().nodes.get(usize::from(of)))
+        else {
+            return;
+        };
+        let own = [gone.address].into_iter().chain(gone.address6.map(IpAddr::V6));
+        let from = own.chain(gone.paths.iter().copied()).collect();
+        let (node, on) = (gone.name.clone(), Box::new(on.clone()));
+        // Where there is no room, the servers notice by themselves, some time.
+        let _ = self.outbox.try_send(Output::EndSessions { node, from, on });
     }
 
     /// What became of the connections to addresses that were given up.

@@ -1,14 +1,18 @@
 //! `vipctl doctor`: whether what will be needed one day works now, asked without the daemon.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::config::{Config, Device};
+use crate::config::{Config, Device, Sessions};
 use crate::io::fence::{Agents, Outcome, Run};
-use crate::io::{secret, timekeeping};
+use crate::io::{secret, sessions, timekeeping};
+
+/// How long a server may take to answer.
+const ASKED: Duration = Duration::from_secs(5);
 
 /// What was found.
 #[derive(Clone, Debug)]
@@ -103,7 +107,11 @@ impl Answer {
 
 /// Looks at everything. `here` is the node of this host, where it is one.
 pub async fn examine(config: &Config, here: Option<usize>, gate_dir: &Path) -> Report {
-    Report { here: host(config, gate_dir), devices: devices(config, here).await }
+    let mut looks = host(config, gate_dir);
+    if let Some(sessions) = &config.sessions {
+        looks.extend(join_all(sessions.servers.iter().map(|s| server(*s, sessions))).await);
+    }
+    Report { here: looks, devices: devices(config, here).await }
 }
 
 /// What can be told of this host at once.
@@ -115,6 +123,17 @@ fn host(config: &Config, gate_dir: &Path) -> Vec<Look> {
     looks.push(gate(gate_dir));
     looks.extend(clock());
     looks
+}
+
+/// Whether the sessions of a dead host could be ended there.
+async fn server(server: SocketAddr, with: &Sessions) -> Look {
+    let tried = tokio::time::timeout(ASKED, sessions::try_out(server, with)).await;
+    let (verdict, words) = match tried {
+        Ok(Ok(())) => (Verdict::Good, format!("{} may end those on {server}", with.user)),
+        Ok(Err(failed)) => (Verdict::Bad, format!("{server}: {}", failed.why)),
+        Err(_) => (Verdict::Bad, format!("{server}: no answer within {} s", ASKED.as_secs())),
+    };
+    Look { name: "sessions", verdict, words }
 }
 
 fn secret_file(path: &Path) -> Look {
@@ -189,11 +208,13 @@ impl Report {
     /// As a person reads it.
     pub fn text(&self, color: bool) -> String {
         let mut out = String::new();
+        let wide = self.here.iter().map(|l| l.name.len()).max().unwrap_or_default().max(7);
         for look in &self.here {
-            let _ = writeln!(out, "{:<7} {} {}", look.name, look.verdict.word(color), look.words);
+            let word = look.verdict.word(color);
+            let _ = writeln!(out, "{:<wide$} {word} {}", look.name, look.words);
         }
         if self.devices.is_empty() {
-            out.push_str("fence   no node has a fence device\n");
+            let _ = writeln!(out, "{:<wide$} no node has a fence device", "fence");
             return out;
         }
         let width = |head: &str, of: fn(&Answer) -> &str| {

@@ -25,6 +25,7 @@ mod known;
 mod recorder;
 pub mod replay;
 mod service;
+mod sessions;
 mod talk;
 mod token;
 mod turn;

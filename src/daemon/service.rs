@@ -40,7 +40,7 @@ use super::fencing::Fencing;
 use super::hooks::Hooks;
 use super::instance::Instance;
 use super::turn::{Fresh, Input, Output};
-use super::{Loaded, Options, watchdog};
+use super::{Loaded, Options, sessions, watchdog};
 
 /// How long a move may take, and how often it is looked after.
 const MOVE_LIMIT: Duration = Duration::from_secs(3);
@@ -314,6 +314,10 @@ impl Service {
                     tokio::spawn(async move { drop(decisions.keep(all).await) });
                 }
                 Output::Hasten(checks) => self.checks.hasten(&checks),
+                Output::EndSessions { node, from, on } => {
+                    let this = Arc::clone(self);
+                    tokio::spawn(async move { this.note(sessions::end(&node, &from, &on).await) });
+                }
                 Output::Settled { digest, vote } => self.settled(digest, vote),
                 Output::Reset { why, reboots } => {
                     let dir = &self.options.state_dir;

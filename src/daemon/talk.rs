@@ -1,5 +1,6 @@
 //! What the core thread and the service runtime say to each other.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +73,8 @@ pub(super) enum Output {
     Fence { run: u64, victim: String, device: Box<config::Device>, power: Power },
     /// Run these checks at once.
     Hasten(Vec<Box<str>>),
+    /// End the sessions on these servers that come from these addresses of a node that is gone.
+    EndSessions { node: String, from: Vec<IpAddr>, on: Box<config::Sessions> },
     /// Every voter was seen with a configuration.
     Settled { digest: Digest, vote: Duration },
     /// What operators have decided changed. What is lost is written down with the next change.

@@ -26,6 +26,7 @@ pub mod random;
 pub mod realtime;
 pub mod record;
 pub mod secret;
+pub mod sessions;
 pub mod sockdiag;
 pub mod tickle;
 pub mod timekeeping;

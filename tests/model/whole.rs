@@ -254,6 +254,7 @@ impl Scene {
                 | Action::Reloaded(_)
                 | Action::Reset { .. }
                 | Action::Hasten(_)
+                | Action::EndSessions { .. }
                 | Action::Exit { .. } => {}
             }
         }

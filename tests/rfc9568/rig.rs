@@ -309,6 +309,7 @@ impl Rig {
                 | Action::Remember { .. }
                 | Action::Settled(_)
                 | Action::Decided(_)
+                | Action::EndSessions { .. }
                 | Action::Fence { .. } => continue,
                 Action::Kernel(Task::Disconnect { .. }) => {
                     self.ended += 1;

@@ -407,6 +407,7 @@ impl World {
             | Action::Decided(_)
             | Action::Reset { .. }
             | Action::Hasten(_)
+            | Action::EndSessions { .. }
             | Action::Fence { .. } => {}
             Action::Exit { .. } => {
                 self.hosts[host].node = None;

@@ -8,6 +8,7 @@ mod group;
 mod hooks;
 mod nodes;
 mod proxy;
+mod sessions;
 mod voters;
 mod watchdog;
 
@@ -23,6 +24,7 @@ pub(super) fn check(file: &File) -> Vec<Diagnostic> {
     nodes::check(file, &mut found);
     voters::check(file, &mut found);
     fence::check(file, &mut found);
+    sessions::check(file, &mut found);
     watchdog::check(file, &mut found);
     for group in &file.groups {
         voters::group(file, group, &mut found);

@@ -5,6 +5,7 @@ use crate::types::{Instant, VoterIx};
 use crate::wire::peer::{Denial, Entry, News};
 
 use super::super::event::Action;
+use super::electorate::Aside;
 use super::{Ask, Lease, Seat};
 
 impl Lease {
@@ -15,6 +16,10 @@ impl Lease {
         let again = seat.holder.is_open() || seat.holder.is_asking();
         if !again {
             seat.epoch = seat.epoch.max(seat.highest) + 1;
+        }
+        let last = seat.voter.last().map(|grant| grant.to);
+        if let Some(other) = last.filter(|to| *to != self.me) {
+            seat.before = Aside(Some(other));
         }
         seat.asked(now);
         let round = seat.holder.ask(now, self.terms.term);

@@ -98,6 +98,9 @@ impl Lease {
                 self.electors[from.index()].gave_up(group);
                 let Some(seat) = self.seats.get_mut(&group) else { return };
                 let given_back = seat.voter.release(now, from, *gate, *round, *successor);
+                if given_back || seat.before.0 == Some(from) {
+                    seat.before.0 = None;
+                }
                 if *successor == Some(self.me) {
                     seat.succeed(now);
                 }

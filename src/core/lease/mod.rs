@@ -230,6 +230,15 @@ impl Lease {
         self.electors.get(voter.index()).is_some_and(|e| e.is_alive(now, self.alive()))
     }
 
+    /// Whether another voter is heard by nobody: not here, and by none of those that are heard.
+    pub fn is_gone(&self, now: Instant, voter: VoterIx) -> bool {
+        let hears = |by: VoterIx| {
+            let head = self.electors[by.index()].head();
+            self.is_alive(now, by) && head.is_some_and(|head| head.heard.has(voter))
+        };
+        !self.is_alive(now, voter) && !self.others().any(|by| by != voter && hears(by))
+    }
+
     /// When another voter was last heard.
     pub fn heard_at(&self, voter: VoterIx) -> Option<Instant> {
         self.electors.get(voter.index())?.heard()
@@ -240,10 +249,9 @@ impl Lease {
         self.others().filter(move |v| !self.is_alive(now, *v))
     }
 
-    /// Whom this voter's vote was given last, if it was another.
-    pub fn last_holder(&self, group: u16) -> Option<VoterIx> {
-        let last = self.seats.get(&group)?.voter.last()?;
-        Some(last.to).filter(|to| *to != self.me)
+    /// Whom this node replaced just now: who had this voter's vote before, and did not give it back.
+    pub fn replaced(&mut self, group: u16) -> Option<VoterIx> {
+        self.seats.get_mut(&group)?.before.0.take()
     }
 
     /// Votes that make a majority.

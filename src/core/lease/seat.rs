@@ -10,6 +10,7 @@ use crate::types::{Instant, VoterIx, Voters};
 use crate::wire::peer::{Denial, Report};
 
 use super::super::worth::Worth;
+use super::electorate::Aside;
 use super::holder::Holder;
 use super::voter::{RESERVED, Voter};
 
@@ -109,6 +110,8 @@ pub struct Seat {
     pub(super) successor: Option<(VoterIx, Yielding)>,
     /// When an ordered move begins: its successor looks at the old holder before that.
     pub(super) move_at: Option<(Instant, VoterIx)>,
+    /// Who had this voter's vote last and did not give it back, before this node took it.
+    pub(super) before: Aside<Option<VoterIx>>,
     pub(super) reported: Option<Report>,
     /// That goes along with the next request once more.
     pub(super) repeats: bool,
@@ -141,6 +144,7 @@ impl Seat {
             stand: Stand::NONE,
             stood: false,
             won: false,
+            before: Aside(None),
             successor: None,
             move_at: None,
             reported: None,

@@ -216,6 +216,7 @@ impl Booth {
                 | Action::Reloaded(_)
                 | Action::Reset { .. }
                 | Action::Hasten(_)
+                | Action::EndSessions { .. }
                 | Action::Exit { .. } => {}
             }
         }

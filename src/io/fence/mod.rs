@@ -8,7 +8,7 @@ mod agent;
 pub mod check;
 mod marks;
 pub mod metadata;
-mod secrets;
+pub(super) mod secrets;
 mod trust;
 
 use std::collections::BTreeMap;

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -39,9 +39,16 @@ pub(super) fn place(secret: &Secret) -> Result<PathBuf, String> {
 /// # Errors
 /// In words, without a byte of it.
 pub(super) fn read(secret: &Secret) -> Result<Known, String> {
-    let path = place(secret)?;
+    Ok(Known { parameter: secret.parameter.clone(), value: read_file(&place(secret)?)? })
+}
+
+/// What the file of a secret says; as [`read`].
+///
+/// # Errors
+/// In words, without a byte of it.
+pub(in super::super) fn read_file(path: &Path) -> Result<Zeroizing<String>, String> {
     let fail = |why: String| format!("{}: {why}", path.display());
-    let file = File::open(&path).map_err(|e| fail(e.to_string()))?;
+    let file = File::open(path).map_err(|e| fail(e.to_string()))?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST + 2));
     let most = u64::try_from(LONGEST + 2).unwrap_or(u64::MAX);
     file.take(most).read_to_end(&mut bytes).map_err(|e| fail(e.to_string()))?;
@@ -57,7 +64,7 @@ pub(super) fn read(secret: &Secret) -> Result<Known, String> {
     if text.chars().any(char::is_control) {
         return Err(fail("has more than one line".to_owned()));
     }
-    Ok(Known { parameter: secret.parameter.clone(), value: Zeroizing::new(text.to_owned()) })
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// Whether others than its owner and its group may read it.

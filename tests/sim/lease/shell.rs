@@ -105,6 +105,7 @@ impl World {
             }
             Action::Hasten(_) => self.hasten(host),
             Action::Reset { .. }
+            | Action::EndSessions { .. }
             | Action::Decided(_)
             | Action::Reloaded(_)
             | Action::Probe { .. }
