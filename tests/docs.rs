@@ -302,6 +302,19 @@ fn every_command_mentioned_exists() {
     }
 }
 
+/// The table of blind spots names tests: a word with four underscores is the name of one.
+#[test]
+fn every_test_mentioned_exists() {
+    let tests: String = files("netns-tests/tests", ".rs").into_iter().map(read).collect();
+    let text = read("docs/blind-spots.md");
+    let words = text.split(|c: char| !is_word(c));
+    let named: BTreeSet<_> = words.filter(|word| word.matches('_').count() > 3).collect();
+    assert!(named.len() > 20, "{named:?}");
+    for name in named {
+        assert!(tests.contains(&format!("fn {name}(")), "there is no test {name}");
+    }
+}
+
 #[test]
 fn every_make_target_mentioned_exists() {
     let makefile = read("Makefile");

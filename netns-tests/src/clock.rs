@@ -25,6 +25,15 @@ impl Stamp {
         Self(nanos)
     }
 
+    /// From nanoseconds on the clock of the daemons, which counts from the boot.
+    ///
+    /// # Panics
+    /// Without that clock, which Linux always has.
+    pub fn of_boot_clock(nanos: u64) -> Self {
+        let boot = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("the boot clock is always there");
+        Self(Self::now().0.saturating_sub(Self::from(boot).0.saturating_sub(nanos)))
+    }
+
     /// Nanoseconds since the epoch.
     pub const fn nanos(self) -> u64 {
         self.0

@@ -1,14 +1,16 @@
 //! Processes that stand still without a signal, as in a paused container.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use crate::clock::wait_until;
-use crate::{Error, Result};
+use crate::{Error, Result, run};
 
 /// Where the second version of control groups may be; in the first with its name, in the mixed
 /// set-up of older distributions.
@@ -112,6 +114,71 @@ impl Drop for Unkillable {
         let _ = wait_until("its end", Duration::from_secs(5), || Ok(!self.lives()));
         let _ = fs::remove_dir(&self.group);
         let _ = nix::mount::umount2(&self.mount, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+/// A disk on which whoever writes waits in uninterruptible sleep, as on storage that is gone. It
+/// comes back when this is dropped, or when the process that made it ends.
+#[derive(Debug)]
+pub struct StuckDisk {
+    guard: Child,
+    mount: PathBuf,
+}
+
+impl StuckDisk {
+    /// Makes a small disk below `dir`, which works.
+    ///
+    /// # Errors
+    /// `mkfs.ext4` or the kernel refuses.
+    pub fn make(dir: &Path) -> Result<Self> {
+        let (image, mount) = (dir.join("disk.img"), dir.join("disk"));
+        fs::create_dir_all(&mount).map_err(Error::io(format!("make {}", mount.display())))?;
+        let file = fs::File::create(&image).and_then(|file| file.set_len(16 << 20));
+        file.map_err(Error::io(format!("make {}", image.display())))?;
+        let [image, at] = [&image, &mount].map(|path| path.to_string_lossy().into_owned());
+        run::stdout(&["mkfs.ext4", "-q", &image])?;
+        run::stdout(&["mount", "-o", "loop", &image, &at])?;
+        let script = "trap '' HUP INT TERM\ncat >/dev/null\nfsfreeze -u \"$1\"\n\
+                      for i in $(seq 100); do umount \"$1\" && exit; sleep 0.05; done\n";
+        let guard = Command::new("sh")
+            .args(["-c", script, "guard", &at])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // Ctrl-C goes to the group of the foreground only.
+            .process_group(0)
+            .spawn()
+            .map_err(Error::io("start sh to thaw a disk"))?;
+        Ok(Self { guard, mount })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.mount
+    }
+
+    /// From now on whoever writes waits.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn freeze(&self) -> Result {
+        run::stdout(&["fsfreeze", "-f", &self.mount.to_string_lossy()]).map(drop)
+    }
+
+    /// Whoever waited goes on.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn thaw(&self) -> Result {
+        run::stdout(&["fsfreeze", "-u", &self.mount.to_string_lossy()]).map(drop)
+    }
+}
+
+impl Drop for StuckDisk {
+    fn drop(&mut self) {
+        drop(self.guard.stdin.take());
+        // It ends by itself.
+        let _ = self.guard.wait();
     }
 }
 

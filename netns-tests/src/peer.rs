@@ -7,5 +7,6 @@ pub mod frr;
 pub mod haproxy;
 pub mod keepalived;
 pub mod postgres;
+pub mod postgresql;
 pub mod redfish;
 pub mod vipd;

@@ -18,10 +18,11 @@ use nix::sys::signal::Signal;
 use netns_tests::cluster::{said, wait_event};
 use netns_tests::netns::run_in;
 use netns_tests::peer::haproxy::{self, Mode};
+use netns_tests::peer::keepalived::{self, Instance};
 use netns_tests::peer::vipd::binary;
 use netns_tests::session::{Database, Habit, Session, wait_all_ended};
 use netns_tests::stats::Summary;
-use netns_tests::trio::{ECHO, GROUP, Kind, Trio, VIP};
+use netns_tests::trio::{Daemon, ECHO, GROUP, Kind, Trio, VIP};
 use netns_tests::usage::cpu_percent;
 use netns_tests::{
     Capture, Error, Frame, Host, Probe, Proc, Result, Stamp, paint, pause, wait_until,
@@ -67,7 +68,11 @@ impl Stack {
         let proxies = trio.hosts.iter().map(start).collect::<Result<_>>()?;
         let config = both_families(&trio.config());
         for n in 0..3 {
-            if kind == Kind::Keepalived { trio.start(n)? } else { trio.start_with(n, &config)? }
+            if kind == Kind::Keepalived {
+                trio.daemons[n] = Some(Daemon::Keepalived(keepalived_of_both(&trio.hosts[n], n)?));
+            } else {
+                trio.start_with(n, &config)?;
+            }
         }
         trio.wait_holder(10 * SECOND)?;
         Ok(Self { proxies, _database: database, trio })
@@ -125,6 +130,19 @@ impl Stack {
         self.trio.power_loss(holder)?;
         Ok(at)
     }
+}
+
+/// keepalived on host number `n`, with an address of either family that go together.
+fn keepalived_of_both(host: &Host, n: usize) -> Result<Proc> {
+    let link_local = "fe80::85/64".to_owned();
+    let instance = |addresses: &[String]| {
+        let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        let priority = u8::try_from(150 - 10 * n).unwrap_or(1);
+        Instance { preempt: false, ..Instance::new(85, priority, &addresses) }
+    };
+    let both = [instance(&[format!("{VIP}/24")]), instance(&[link_local, format!("{VIP6}/64")])];
+    let together = "vrrp_sync_group both {\n  group {\n    v85_4\n    v85_6\n  }\n}\n";
+    keepalived::start_with(host, &(keepalived::config(host.name(), &both) + together))
 }
 
 /// The file with an address of either family.
@@ -251,12 +269,12 @@ fn run(kind: Kind, fault: Fault, ip: IpAddr) -> Result<Seen> {
     Ok(seen)
 }
 
-#[test]
-fn clients_are_told_when_their_load_balancer_is_gone() -> Result {
+/// Both faults with the daemon and with keepalived, whose clients wait for ever where they only wait.
+fn compare(ip: IpAddr) -> Result {
     let mut table = Vec::new();
     for fault in [Fault::Move, Fault::PowerLoss] {
         for kind in [Kind::Lease, Kind::Keepalived] {
-            table.push(run(kind, fault, VIP.into())?);
+            table.push(run(kind, fault, ip)?);
         }
     }
     print(&table);
@@ -269,12 +287,13 @@ fn clients_are_told_when_their_load_balancer_is_gone() -> Result {
 }
 
 #[test]
+fn clients_are_told_when_their_load_balancer_is_gone() -> Result {
+    compare(VIP.into())
+}
+
+#[test]
 fn clients_over_ipv6_are_told_alike() -> Result {
-    let ip = VIP6.parse().unwrap();
-    let table = [Fault::Move, Fault::PowerLoss].map(|fault| run(Kind::Lease, fault, ip));
-    let table = table.into_iter().collect::<Result<Vec<_>>>()?;
-    print(&table);
-    Ok(())
+    compare(VIP6.parse().unwrap())
 }
 
 /// As many as HAProxy takes, with room for those that are tried first.

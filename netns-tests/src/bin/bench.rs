@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use netns_tests::looking::{CHECKS, Looking};
 use netns_tests::paint::{Paint, Tone, left, right};
 use netns_tests::peer::keepalived::{self, Instance};
 use netns_tests::peer::vipd::{Setup, Vipd};
@@ -57,6 +58,8 @@ enum Kind {
     Vipd,
     /// vipd on three hosts, with a lease.
     Lease,
+    /// vipd on one host, with hundreds of checks.
+    Checks,
 }
 
 /// What is done to the holder.
@@ -102,11 +105,14 @@ fn main() -> ExitCode {
 }
 
 fn measure(arguments: &Arguments) -> Result<Vec<Measure>> {
+    let window = Duration::from_secs(arguments.window);
+    if arguments.only == Some(Kind::Checks) {
+        return checks(window);
+    }
     let kinds: Vec<Kind> = [Kind::Keepalived, Kind::Vipd, Kind::Lease]
         .into_iter()
         .filter(|kind| arguments.only.is_none_or(|only| only == *kind))
         .collect();
-    let window = Duration::from_secs(arguments.window);
     let mut measures = outages(&kinds, arguments.faults)?;
     let plain: Vec<Kind> = kinds.iter().copied().filter(|k| *k != Kind::Lease).collect();
     if !plain.is_empty() {
@@ -115,6 +121,9 @@ fn measure(arguments: &Arguments) -> Result<Vec<Measure>> {
     }
     if kinds.contains(&Kind::Lease) {
         measures.extend(seven(window)?);
+    }
+    if arguments.only.is_none() {
+        measures.extend(checks(window)?);
     }
     say("");
     Ok(measures)
@@ -150,6 +159,19 @@ fn outages(kinds: &[Kind], faults: usize) -> Result<Vec<Measure>> {
     }
     measures.extend(lease.into_iter().filter(|_| kinds.contains(&Kind::Lease)));
     Ok(measures)
+}
+
+/// Processor time and memory of a daemon with hundreds of checks.
+fn checks(window: Duration) -> Result<Vec<Measure>> {
+    say("hundreds of checks");
+    let looking = Looking::start()?;
+    let mut cpu = Measure::new(&format!("CPU, {CHECKS} checks a second"), "% of a core", None);
+    cpu.limit = Some(3.0);
+    cpu.vipd = (0..WINDOWS).map(|_| looking.cpu(window)).collect();
+    let mut rss = Measure::new(&format!("memory, {CHECKS} checks"), "MiB RSS", None);
+    rss.limit = Some(20.0);
+    rss.add(Kind::Checks, looking.rss_mib());
+    Ok(vec![cpu, rss])
 }
 
 /// Processor time of seven nodes that hold fifty groups by lease, the busiest one's.
@@ -304,7 +326,7 @@ impl Bed {
                     &real_time(&keepalived::config(host.name(), &instances)),
                 )?
             }
-            Kind::Vipd => Vipd::start(host, &vipd_config(self.elections))?.process,
+            Kind::Vipd | Kind::Checks => Vipd::start(host, &vipd_config(self.elections))?.process,
             Kind::Lease => Vipd::start(host, &lease_config(&self.lab)?)?.process,
         };
         self.daemons[index] = Some(daemon);
@@ -470,7 +492,7 @@ impl Measure {
     fn add(&mut self, kind: Kind, value: f64) {
         match kind {
             Kind::Keepalived => self.keepalived.push(value),
-            Kind::Vipd | Kind::Lease => self.vipd.push(value),
+            Kind::Vipd | Kind::Lease | Kind::Checks => self.vipd.push(value),
         }
     }
 

@@ -8,6 +8,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 use tokio::net::UdpSocket;
+use tokio::runtime::Handle;
 
 use super::super::http::reason;
 use super::super::port::bind_packet;
@@ -22,7 +23,7 @@ pub(super) struct Neighbour {
     ip: IpAddr,
     finding: Aside<io::Result<Option<Way>>>,
     /// How it was reached the last time.
-    way: Option<Way>,
+    line: Option<Line>,
 }
 
 /// The interface that it is behind, and who asks there.
@@ -33,28 +34,97 @@ struct Way {
     own: IpAddr,
 }
 
+/// A way, and a socket on its interface. Kept while it works: the kernel takes milliseconds to
+/// close such a socket, in which the thread does nothing else.
+struct Line {
+    way: Way,
+    /// There until this is dropped.
+    socket: Option<UdpSocket>,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let socket = self.socket.take().and_then(|socket| socket.into_std().ok());
+        if let (Some(socket), Ok(runtime)) = (socket, Handle::try_current()) {
+            runtime.spawn_blocking(move || drop(socket));
+        }
+    }
+}
+
 impl Neighbour {
     pub(super) fn new(ip: IpAddr) -> Self {
-        Self { ip, finding: Aside::IDLE, way: None }
+        Self { ip, finding: Aside::IDLE, line: None }
     }
 
     pub(super) async fn look(&mut self, limit: &mut Limit) -> Result<String, String> {
-        let ip = self.ip;
-        let way = if let Some(way) = self.way.take() {
-            way
-        } else {
-            let finding = self.finding.run(move || find(ip));
-            let found = limit.of(finding, "the interfaces cannot be read").await??;
-            let found = found.map_err(|e| reason(&e))?;
-            found.ok_or_else(|| format!("{ip} is in no network of this host"))?
+        let kept = self.line.take();
+        let was_kept = kept.is_some();
+        let mut line = match kept {
+            Some(line) => line,
+            None => self.find(limit).await?,
         };
-        let late = format!("{ip} does not answer ARP/ND on {}", way.name);
-        let asked = limit.of(ask(&way, ip), &late).await?;
-        let mac = asked.map_err(|e| format!("{}: {}", way.name, reason(&e)))?;
-        let words = format!("{ip} is at {mac} on {}", way.name);
+        let mut asked = line.ask(self.ip, limit).await?;
+        if asked.is_err() && was_kept {
+            // Its interface went, and may be back.
+            line = self.find(limit).await?;
+            asked = line.ask(self.ip, limit).await?;
+        }
+        let name = &line.way.name;
+        let mac = asked.map_err(|e| format!("{name}: {}", reason(&e)))?;
+        let words = format!("{} is at {mac} on {name}", self.ip);
         // What has worked is kept; after a failure everything may have changed.
-        self.way = Some(way);
+        self.line = Some(line);
         Ok(words)
+    }
+
+    async fn find(&mut self, limit: &mut Limit) -> Result<Line, String> {
+        let ip = self.ip;
+        let finding = self.finding.run(move || find(ip));
+        let found = limit.of(finding, "the interfaces cannot be read").await??;
+        let found = found.map_err(|e| reason(&e))?;
+        let way = found.ok_or_else(|| format!("{ip} is in no network of this host"))?;
+        let socket = open(&way).map_err(|e| format!("{}: {}", way.name, reason(&e)))?;
+        Ok(Line { way, socket: Some(socket) })
+    }
+}
+
+impl Line {
+    async fn ask(&self, ip: IpAddr, limit: &mut Limit) -> Result<io::Result<Mac>, String> {
+        let late = format!("{ip} does not answer ARP/ND on {}", self.way.name);
+        limit.of(self.answer(ip), &late).await
+    }
+
+    async fn answer(&self, ip: IpAddr) -> io::Result<Mac> {
+        let Self { way: Way { mac, own, .. }, socket: Some(socket) } = self else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        let question = match (*own, ip) {
+            (IpAddr::V4(own), IpAddr::V4(ip)) => announce::arp_probe(*mac, own, ip, None).to_vec(),
+            (IpAddr::V6(own), IpAddr::V6(ip)) => {
+                announce::neighbour_solicitation(*mac, own, ip, None).to_vec()
+            }
+            _ => return Err(io::ErrorKind::InvalidInput.into()),
+        };
+        let mut frame = [0; 256];
+        // What came before the question is no answer to it. Bounded: more than the kernel keeps.
+        for _ in 0..1024 {
+            match socket.try_recv(&mut frame) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                other => drop(other?),
+            }
+        }
+        socket.send(&question).await?;
+        loop {
+            let length = socket.recv(&mut frame).await?;
+            let frame = frame.get(..length).unwrap_or_default();
+            let heard = match ip {
+                IpAddr::V4(_) => announce::parse_arp(frame),
+                IpAddr::V6(_) => announce::parse_nd(frame),
+            };
+            if let Some(heard) = heard.filter(|n| n.ip == ip && n.mac != *mac) {
+                return Ok(heard.mac);
+            }
+        }
     }
 }
 
@@ -98,17 +168,11 @@ fn same_network(a: IpAddr, b: IpAddr, mask: IpAddr) -> bool {
     }
 }
 
-async fn ask(way: &Way, ip: IpAddr) -> io::Result<Mac> {
-    let (protocol, filter, question) = match (way.own, ip) {
-        (IpAddr::V4(own), IpAddr::V4(ip)) => {
-            let frame = announce::arp_probe(way.mac, own, ip, None).to_vec();
-            (ETH_P_ARP, announce::arp_filter(own, &[]), frame)
-        }
-        (IpAddr::V6(own), IpAddr::V6(ip)) => {
-            let frame = announce::neighbour_solicitation(way.mac, own, ip, None).to_vec();
-            (ETH_P_IPV6, announce::nd_filter(own), frame)
-        }
-        _ => return Err(io::ErrorKind::InvalidInput.into()),
+/// A socket that hears what is said to the one who asks, and nothing else.
+fn open(way: &Way) -> io::Result<UdpSocket> {
+    let (protocol, filter) = match way.own {
+        IpAddr::V4(own) => (ETH_P_ARP, announce::arp_filter(own, &[])),
+        IpAddr::V6(own) => (ETH_P_IPV6, announce::nd_filter(own)),
     };
     let kind = Type::RAW.nonblocking().cloexec();
     let socket = Socket::new(Domain::PACKET, kind, Some(Protocol::from(0)))?;
@@ -116,21 +180,8 @@ async fn ask(way: &Way, ip: IpAddr) -> io::Result<Mac> {
         filter.iter().map(|&(code, t, f, operand)| SockFilter::new(code, t, f, operand)).collect();
     socket.attach_filter(&program)?;
     bind_packet(&socket, if_nametoindex(way.name.as_str())?, protocol)?;
-    socket.send(&question)?;
     // Tokio's name for whatever has datagrams.
-    let socket = UdpSocket::from_std(socket.into())?;
-    loop {
-        let mut frame = [0; 256];
-        let length = socket.recv(&mut frame).await?;
-        let frame = frame.get(..length).unwrap_or_default();
-        let heard = match ip {
-            IpAddr::V4(_) => announce::parse_arp(frame),
-            IpAddr::V6(_) => announce::parse_nd(frame),
-        };
-        if let Some(heard) = heard.filter(|n| n.ip == ip && n.mac != way.mac) {
-            return Ok(heard.mac);
-        }
-    }
+    UdpSocket::from_std(socket.into())
 }
 
 #[cfg(test)]
