@@ -458,7 +458,8 @@ impl Lease {
         self.settle(now, out);
         self.give_back(now, out);
         if now >= self.beat_at {
-            self.beat_at = now + self.beat();
+            // With every other renewal, whose datagrams it shares.
+            self.beat_at = self.renewal(now) + self.terms.renew;
             self.report_to_all(now, out);
         }
     }
