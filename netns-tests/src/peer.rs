@@ -6,7 +6,6 @@ pub mod bmc;
 pub mod frr;
 pub mod haproxy;
 pub mod keepalived;
-pub mod postgres;
 pub mod postgresql;
 pub mod redfish;
 pub mod vipd;

@@ -13,21 +13,23 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use netns_tests::cluster::{events, said};
-use netns_tests::peer::postgres::{PORT, Postgres};
+use netns_tests::peer::postgresql::{self, PORT, sql};
 use netns_tests::trio::{GROUP, Kind, Trio};
 use netns_tests::{Host, Proc, Result, Stamp, pause, wait_until};
 
 use common::SECOND;
 
 const DATABASE: &str = "192.168.34.10";
+/// Who is let in: its owner, by another way than clients.
+const RULES: &str = "local all all trust\nhost all all 0.0.0.0/0 scram-sha-256\n";
 
 /// Three hosts whose daemons know the database, and what runs there.
-fn scene(label: &str, sessions: bool) -> Result<(Trio, Host, Postgres)> {
+fn scene(label: &str, sessions: bool) -> Result<(Trio, Host, Proc)> {
     let mut trio = Trio::new(label, Kind::Lease)?;
     let database = trio.lab.host("pg1", &[&format!("{DATABASE}/24")])?;
-    let server = Postgres::start(&database, DATABASE.parse().unwrap())?;
+    let server = postgresql::start_with(&database, RULES)?;
     for role in ["app", "vipd"] {
-        server.sql(&format!("CREATE ROLE {role} LOGIN PASSWORD 'open sesame'"))?;
+        sql(&database, &format!("CREATE ROLE {role} LOGIN PASSWORD 'open sesame'"))?;
     }
     let password = trio.lab.dir().join("password");
     fs::write(&password, "open sesame\n").unwrap();
@@ -55,20 +57,20 @@ fn client(host: &Host, lock: u32) -> Result<Proc> {
 }
 
 /// Who has locks.
-fn locks(server: &Postgres) -> Result<Vec<String>> {
-    let text = server.sql("SELECT objid FROM pg_locks WHERE locktype = 'advisory' ORDER BY 1")?;
+fn locks(database: &Host) -> Result<Vec<String>> {
+    let text = sql(database, "SELECT objid FROM pg_locks WHERE locktype = 'advisory' ORDER BY 1")?;
     Ok(text.lines().map(str::to_owned).collect())
 }
 
 /// A power loss of the holder, which has two sessions beside one of somebody else.
-fn lose_power(trio: &mut Trio, server: &Postgres) -> Result<(usize, Vec<Proc>, Stamp)> {
+fn lose_power(trio: &mut Trio, database: &Host) -> Result<(usize, Vec<Proc>, Stamp)> {
     let holder = trio.wait_holder(10 * SECOND)?;
     let clients = vec![
         client(&trio.hosts[holder], 1)?,
         client(&trio.hosts[holder], 2)?,
         client(&trio.hosts[(holder + 1) % 3], 3)?,
     ];
-    wait_until("three locks", 10 * SECOND, || Ok(locks(server)?.len() == 3))?;
+    wait_until("three locks", 10 * SECOND, || Ok(locks(database)?.len() == 3))?;
     let at = Stamp::now();
     trio.power_loss(holder)?;
     Ok((trio.wait_holder_but(Some(holder), 5 * SECOND)?, clients, at))
@@ -76,29 +78,29 @@ fn lose_power(trio: &mut Trio, server: &Postgres) -> Result<(usize, Vec<Proc>, S
 
 #[test]
 fn left_alone_the_locks_of_a_dead_load_balancer_stay() -> Result {
-    let (mut trio, _host, server) = scene("ghosts", false)?;
-    let _clients = lose_power(&mut trio, &server)?;
+    let (mut trio, database, _server) = scene("ghosts", false)?;
+    let _clients = lose_power(&mut trio, &database)?;
     pause(5 * SECOND);
-    assert_eq!(locks(&server)?, ["1", "2", "3"]);
+    assert_eq!(locks(&database)?, ["1", "2", "3"]);
     Ok(())
 }
 
 #[test]
 fn sessions_of_a_dead_load_balancer_are_ended_and_no_others() -> Result {
-    let (mut trio, _host, server) = scene("sessions", true)?;
-    server.sql("GRANT pg_signal_backend, pg_read_all_stats TO vipd")?;
+    let (mut trio, database, _server) = scene("sessions", true)?;
+    sql(&database, "GRANT pg_signal_backend, pg_read_all_stats TO vipd")?;
     // A planned move ends none.
     let holder = trio.wait_holder(10 * SECOND)?;
     let _client = client(&trio.hosts[holder], 4)?;
-    wait_until("a lock", 10 * SECOND, || Ok(locks(&server)? == ["4"]))?;
+    wait_until("a lock", 10 * SECOND, || Ok(locks(&database)? == ["4"]))?;
     let next = trio.hosts[(holder + 1) % 3].name().to_owned();
     trio.ctl(holder, &["move", GROUP, &next])?;
     pause(4 * SECOND);
-    assert_eq!(locks(&server)?, ["4"]);
-    server.sql("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE objid = 4")?;
+    assert_eq!(locks(&database)?, ["4"]);
+    sql(&database, "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE objid = 4")?;
 
-    let (new, _clients, at) = lose_power(&mut trio, &server)?;
-    let freed = wait_until("the locks", 20 * SECOND, || Ok(locks(&server)? == ["3"]))
+    let (new, _clients, at) = lose_power(&mut trio, &database)?;
+    let freed = wait_until("the locks", 20 * SECOND, || Ok(locks(&database)? == ["3"]))
         .inspect_err(|_| eprintln!("{:#?}", events(trio.vipd(new))))?;
     println!("power loss to locks free: {:.0?}", freed.since(at));
     let said = format!("which is gone, were ended: 2 on {DATABASE}:{PORT}");
@@ -111,21 +113,21 @@ fn sessions_of_a_dead_load_balancer_are_ended_and_no_others() -> Result {
 
 #[test]
 fn a_role_that_may_not_is_named_before_and_after() -> Result {
-    let (mut trio, _host, server) = scene("may-not", true)?;
+    let (mut trio, database, _server) = scene("may-not", true)?;
     let why =
         format!("{DATABASE}:{PORT}: vipd is no member of pg_read_all_stats and pg_signal_backend");
     let file = trio.lab.dir().join("vipd.toml").display().to_string();
     fs::write(&file, with_sessions(&trio)).unwrap();
     let doctor = trio.vipd(0).ctl(&["doctor", &file, "--node", "hap1"])?;
     assert!(!doctor.status.success() && said(&doctor).contains(&why), "{}", said(&doctor));
-    let (new, ..) = lose_power(&mut trio, &server)?;
+    let (new, ..) = lose_power(&mut trio, &database)?;
     wait_until("what was not done", 20 * SECOND, || {
         let all = events(trio.vipd(new))?;
         Ok(all.iter().any(|e| e.kind == "sessions-kept" && e.text.contains(&why)))
     })?;
-    assert_eq!(locks(&server)?, ["1", "2", "3"]);
+    assert_eq!(locks(&database)?, ["1", "2", "3"]);
 
-    server.sql("GRANT pg_signal_backend, pg_read_all_stats TO vipd")?;
+    sql(&database, "GRANT pg_signal_backend, pg_read_all_stats TO vipd")?;
     let doctor = said(&trio.vipd(new).ctl(&["doctor", &file, "--node", "hap1"])?);
     assert!(doctor.contains(&format!("vipd may end those on {DATABASE}:{PORT}")), "{doctor}");
     Ok(())

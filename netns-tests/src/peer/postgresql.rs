@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::clock::wait_until;
+use crate::cluster::said;
 use crate::host::Host;
 use crate::process::Proc;
 use crate::{Error, Result};
@@ -22,6 +23,11 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Starts it on `host`, with an empty cluster that lets everybody in, and waits until it answers.
 pub fn start(host: &Host) -> Result<Proc> {
+    start_with(host, RULES)
+}
+
+/// The same, with an empty cluster that lets in whom `rules` (`pg_hba.conf`) do.
+pub fn start_with(host: &Host, rules: &str) -> Result<Proc> {
     let home = home(host)?;
     let data = home.join("data").to_string_lossy().into_owned();
     let initdb = format!("{BIN}/initdb");
@@ -31,12 +37,25 @@ pub fn start(host: &Host) -> Result<Proc> {
         let text = String::from_utf8_lossy(&made.stderr).into_owned();
         return Err(Error::Answer { what: "initdb".to_owned(), text });
     }
-    write(&home.join("data/pg_hba.conf"), RULES)?;
+    write(&home.join("data/pg_hba.conf"), rules)?;
     let (program, sockets) = (format!("{BIN}/postgres"), home.to_string_lossy().into_owned());
     let argv = [&*program, "-D", &data, "-h", "*", "-k", &sockets, "-c", "fsync=off"];
     let server = host.spawn("postgres", &as_postgres(&argv))?;
     wait_answers(host, PORT)?;
     Ok(server)
+}
+
+/// What the server on `host` answers its superuser, who comes through its Unix socket.
+///
+/// # Errors
+/// Also if it refuses.
+pub fn sql(host: &Host, statement: &str) -> Result<String> {
+    let sockets = home(host)?.to_string_lossy().into_owned();
+    let argv = ["psql", "-h", &sockets, "-d", "postgres", "-XAtqc", statement];
+    let output = host.run(&as_postgres(&argv))?;
+    let text = said(&output);
+    let failed = || Error::Answer { what: statement.to_owned(), text: text.clone() };
+    output.status.success().then(|| text.clone()).ok_or_else(failed)
 }
 
 /// Starts Patroni on `host`, which makes an empty cluster that lets everybody in, and waits until
