@@ -54,6 +54,7 @@ fn groups_of_one_sync_move_together_with_a_lease() -> Result {
     };
     let first = trio.wait_holder(10 * SECOND)?;
     wait(&trio, first, "started")?;
+    let (double, from) = (trio.double(Duration::from_millis(1))?, Stamp::now());
     pause(SECOND);
 
     let next = (first + 1) % 3;
@@ -77,9 +78,8 @@ fn groups_of_one_sync_move_together_with_a_lease() -> Result {
     trio.power_loss(after)?;
     let last = 3 - next - after;
     wait(&trio, last, "their host died")?;
-    for vip in both {
-        assert_eq!(trio.watch.two_holders(vip), [], "{vip}");
-    }
+    // Addresses are removed after the gates are shut, in no hurry: what counts is who answers.
+    assert_eq!(double.report(from).overlaps(), []);
     Ok(())
 }
 

@@ -31,11 +31,16 @@ impl Group {
     /// How good this host is. Whoever holds is as good as it is now; whoever would hold must have
     /// been so for a while, and its proxy not have failed too often lately.
     pub(crate) fn worth(&self) -> Worth {
+        let own = self.shortfall(self.is_active() || self.is_heir());
+        Worth::new(self.priority, own.max(self.ties.deficit())).beside(self.ties.crowd)
+    }
+
+    /// By how much it falls short itself; `held` is whether this host has it, or one that is kept
+    /// together with it.
+    pub(crate) fn shortfall(&self, held: bool) -> u8 {
         let suspect = if self.is_suspect() { Worth::SUSPECT } else { 0 };
         let counted = self.damper.counted().max(suspect);
-        let counted = if self.is_active() || self.is_heir() { 0 } else { counted };
-        let deficit = self.deficit().max(counted).max(self.ties.deficit());
-        Worth::new(self.priority, deficit).beside(self.ties.crowd)
+        if held { self.deficit() } else { self.deficit().max(counted) }
     }
 
     /// The priority in force.

@@ -137,13 +137,6 @@ impl Group {
             && gain(self, own) > gain(other, theirs)
     }
 
-    /// By how much it falls short in the eyes of those it is kept together with; `held` is whether
-    /// this host has any of them.
-    pub(crate) fn shortfall(&self, held: bool) -> u8 {
-        let counted = if held { 0 } else { self.damper.counted() };
-        self.deficit().max(counted)
-    }
-
     /// When every router that advertised it counts as silent.
     pub(crate) fn silent_at(&self) -> Option<Instant> {
         let own = self.effective_priority();

@@ -211,7 +211,8 @@ impl Seat {
     /// When to ask for the lease, with nothing under way.
     pub(super) fn ask_at(&self, now: Instant, me: VoterIx, rank: u32) -> Instant {
         let since = self.able_since.unwrap_or(now);
-        if self.voter.reserved(now).is_some_and(|(to, _)| to == me) {
+        // Also after a request that overtook the predecessor's word, and whose vote was given back.
+        if self.succeeds(now) || self.voter.reserved(now).is_some_and(|(to, _)| to == me) {
             return since.max(self.retry_at);
         }
         let held = self.voter.last().filter(|g| g.to != me).map(|g| g.until + SLACK);
