@@ -44,6 +44,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(ours.open(now, 0, &datagram, &mut out), expected);
         assert_eq!(ours.open(now, 1, &datagram, &mut out), Err(Dropped::Duplicate));
     }
+    datagram.clear();
     if theirs.seal_connections(VoterIx(0), bytes, &mut datagram).is_some() {
         let (from, run, sheet) = (VoterIx(1), Incarnation(2), bytes.to_vec());
         let expected = Ok(Opened::Connections { from, run, sheet });
