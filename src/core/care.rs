@@ -1,6 +1,6 @@
 //! How proxies and checks are on every node: told to the others, heard of them, and kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -29,8 +29,9 @@ const MOST: usize = 24;
 pub(super) struct Cares {
     /// Each node's, by its place.
     nodes: Vec<Heard>,
-    /// The names that marks stand for.
-    groups: BTreeMap<u64, String>,
+    /// The marks of the groups of the file.
+    groups: BTreeSet<u64>,
+    /// The names of its checks, by their marks.
     checks: BTreeMap<u64, String>,
     told: Instant,
     tell_at: Instant,
@@ -47,7 +48,7 @@ struct Heard {
 
 impl Cares {
     fn of(config: &Config) -> Self {
-        let groups = config.groups.iter().map(|g| (mark(&g.name), g.name.clone()));
+        let groups = config.groups.iter().map(|g| mark(&g.name));
         let checks = config.checks.iter().map(|c| (mark(&c.name), c.name.clone()));
         let mut nodes = Vec::new();
         nodes.resize_with(config.nodes.len(), Heard::default);
@@ -82,8 +83,7 @@ impl Cares {
         let all = self.nodes.get(node).into_iter().flat_map(|heard| &heard.looked);
         all.filter(move |(_, (at, _))| now <= *at + STALE).filter_map(
             move |(mark, (at, looked))| {
-                let since = Instant::BOOT + at.since(Instant::BOOT).saturating_sub(looked.since);
-                Some((self.checks.get(mark)?.as_str(), looked, since))
+                Some((self.checks.get(mark)?.as_str(), looked, at.before(looked.since)))
             },
         )
     }
@@ -169,8 +169,7 @@ impl Node {
         }
         let all: Vec<_> = bad.into_iter().chain(good).take(MOST).collect();
         all.into_iter().map(move |(name, check)| {
-            let fails = check.verdict == Some(false);
-            let words = Text::new(if fails { &check.found } else { "" });
+            let words = Text::new(check.fault());
             let since = now.since(check.since);
             News::Looked(Looked { check: mark(name), verdict: check.verdict, since, words })
         })
@@ -182,7 +181,7 @@ impl Node {
         let Some(heard) = nodes.get_mut(from.index()) else { return };
         for entry in &message.entries {
             if let News::Failed(failed) = entry.news
-                && groups.contains_key(&failed.group)
+                && groups.contains(&failed.group)
             {
                 heard.failed.insert(failed.group, (now, failed));
             } else if let News::Looked(looked) = entry.news

@@ -98,6 +98,11 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// What it finds, where it fails.
+    pub(crate) fn fault(&self) -> &str {
+        if self.verdict == Some(false) { &self.found } else { "" }
+    }
+
     /// Whether it fails, and that counts.
     fn counts(&self) -> bool {
         self.verdict == Some(false) && !self.excused

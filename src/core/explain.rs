@@ -2,7 +2,6 @@
 //! comparisons as those that decide.
 
 use std::cmp::Reverse;
-use std::time::Duration;
 
 use crate::config::Safety;
 use crate::types::{Instant, VoterIx};
@@ -130,7 +129,7 @@ impl Node {
         let node = standing.node;
         let failures = self.cares.failures(now, node, &group.config.name);
         standing.failures =
-            failures.map(|(count, ago, last)| (count, before(now, ago), last.to_owned()));
+            failures.map(|(count, ago, last)| (count, now.before(ago), last.to_owned()));
         standing.checks = self.checks_on(now, node, group);
         let phase = self.fencing.phase(node).and_then(fenced);
         standing.against.extend(phase.map(str::to_owned));
@@ -170,11 +169,6 @@ impl Node {
     }
 }
 
-/// The moment so long ago, or that of the boot.
-fn before(now: Instant, ago: Duration) -> Instant {
-    Instant::BOOT + now.since(Instant::BOOT).saturating_sub(ago)
-}
-
 /// This node.
 fn own(now: Instant, group: &Group, standing: &mut Standing) {
     standing.holds = group.is_active();
@@ -194,7 +188,7 @@ fn own(now: Instant, group: &Group, standing: &mut Standing) {
         && let Some(ago) = proxy.failed(now)
     {
         let (count, last) = (proxy.failures(), proxy.last_failure.as_deref());
-        standing.failures = Some((count, before(now, ago), last.unwrap_or_default().to_owned()));
+        standing.failures = Some((count, now.before(ago), last.unwrap_or_default().to_owned()));
         if proxy.is_fit() {
             standing.against.push(why::failures(&proxy.config, count, last));
         }
@@ -207,7 +201,7 @@ fn own(now: Instant, group: &Group, standing: &mut Standing) {
             name: k.name.to_string(),
             verdict: k.verdict,
             since: k.since,
-            found: if k.verdict == Some(false) { k.found.to_string() } else { String::new() },
+            found: k.fault().to_owned(),
         })
         .collect();
     let scores = group.health.failing_scores();

@@ -277,9 +277,8 @@ impl Node {
             let verdict =
                 self.with_lease(out, |lease, out| lease.decide(now, place, stand, out)).flatten();
             let Some(verdict) = verdict else { break };
-            let replaced = |lease: &mut Lease| lease.replaced(place);
             let won = self.lease.as_mut().filter(|_| verdict == Verdict::Won);
-            let before = won.and_then(replaced);
+            let before = won.and_then(|lease| lease.replaced(place));
             let why = self.verdict_words(now, place, before, &verdict);
             if let Some(before) = before {
                 self.suspect(now, before);

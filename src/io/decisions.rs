@@ -2,13 +2,13 @@
 //! whole.
 
 use std::fs;
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::durable;
 use crate::core::will::{Decision, MOST};
 
 /// The largest file that is read: what is larger was not written by us.
@@ -71,13 +71,7 @@ impl Decisions {
             serde_json::to_writer(&mut text, &Line { until, decision: decision.clone() })?;
             text.push(b'\n');
         }
-        let new = self.path.with_extension("new");
-        let mut options = fs::OpenOptions::new();
-        let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(&new, &self.path)?;
-        self.path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
+        durable::replace(&self.path, 0o600, &text)
     }
 }
 

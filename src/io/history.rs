@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::durable;
 use super::events::Record;
 use crate::core::event::Past;
 
@@ -57,16 +58,10 @@ impl History {
     fn shorten(&mut self) -> io::Result<()> {
         let mut kept = read(io::BufReader::new(fs::File::open(&self.path)?));
         kept.drain(..kept.len().saturating_sub(KEPT));
-        let new = self.path.with_extension("new");
-        let mut options = fs::OpenOptions::new();
-        let mut file = options.create(true).truncate(true).write(true).mode(0o600).open(&new)?;
-        for record in &kept {
-            file.write_all(&line(record)?)?;
-        }
-        file.sync_all()?;
-        fs::rename(&new, &self.path)?;
+        let lines = kept.iter().map(line).collect::<io::Result<Vec<_>>>()?;
+        durable::replace(&self.path, 0o600, &lines.concat())?;
         self.lines = kept.len();
-        self.path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
+        Ok(())
     }
 }
 

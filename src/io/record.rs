@@ -2,11 +2,12 @@
 //! vote may have lasted under it and under the one before.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::durable;
 use crate::types::Digest;
 
 /// What was written down.
@@ -94,14 +95,9 @@ impl Record {
     }
 
     fn put(&self, what: &Confirmed) -> io::Result<()> {
-        let new = self.path.with_extension("new");
-        let mut options = fs::OpenOptions::new();
-        let mut file = options.create(true).truncate(true).write(true).mode(0o644).open(&new)?;
         let digest = what.digest.map_or("-".to_owned(), |d| format!("{:032x}", d.0));
-        writeln!(file, "{digest} {} {}", what.vote.as_micros(), what.before.as_micros())?;
-        file.sync_all()?;
-        fs::rename(&new, &self.path)?;
-        self.path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
+        let text = format!("{digest} {} {}\n", what.vote.as_micros(), what.before.as_micros());
+        durable::replace(&self.path, 0o644, text.as_bytes())
     }
 }
 
