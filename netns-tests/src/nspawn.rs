@@ -19,6 +19,8 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::peer::vipd::binary;
+
 /// The release.
 const SUITE: &str = "bookworm";
 /// The name of the kept root: another one for other packages.
@@ -235,6 +237,33 @@ impl Host {
     pub fn copy_in(&self, from: &Path, inside: &str, mode: u32) -> Result<(), Error> {
         let bytes = io(format!("read {}", from.display()), fs::read(from))?;
         self.write(inside, &bytes, mode)
+    }
+
+    /// Copies files of the package to where it has them, by their names under `systemd/`.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn install(&self, files: &[&str]) -> Result<(), Error> {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd");
+        files.iter().try_for_each(|name| {
+            let installed = match name.rsplit_once('.') {
+                Some((stem, "sysusers")) => format!("/usr/lib/sysusers.d/{stem}.conf"),
+                Some((_, "rules")) => format!("/usr/share/polkit-1/rules.d/{name}"),
+                _ => format!("/usr/lib/systemd/system/{name}"),
+            };
+            self.copy_in(&sources.join(name), &installed, 0o644)
+        })
+    }
+
+    /// Copies the programs of the package in.
+    ///
+    /// # Errors
+    /// They were not built.
+    pub fn install_programs(&self) -> Result<(), Error> {
+        ["vipd", "vipctl"].iter().try_for_each(|program| {
+            let built = io(format!("find {program}"), binary(program).map_err(io::Error::other))?;
+            self.copy_in(&built, &format!("/usr/bin/{program}"), 0o755)
+        })
     }
 
     /// Shuts it down as an operator would.

@@ -2,7 +2,7 @@
 //!
 //! Needs root, `debootstrap` and `systemd-nspawn`, and `vipd` built in the profile of the test.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use netns_tests::nspawn::Host;
 
@@ -12,12 +12,7 @@ const VIP: &str = "192.0.2.100";
 const SECOND_VIP: &str = "192.0.2.101";
 
 /// What a package would install, and where.
-const FILES: [(&str, &str); 4] = [
-    ("vipd.service", "/usr/lib/systemd/system/vipd.service"),
-    ("vipd-gate.service", "/usr/lib/systemd/system/vipd-gate.service"),
-    ("vipd.sysusers", "/usr/lib/sysusers.d/vipd.conf"),
-    ("50-vipd.rules", "/usr/share/polkit-1/rules.d/50-vipd.rules"),
-];
+const FILES: [&str; 4] = ["vipd.service", "vipd-gate.service", "vipd.sysusers", "50-vipd.rules"];
 
 fn config(addresses: &str, proxy: &str) -> String {
     format!(
@@ -43,10 +38,7 @@ addresses = [{addresses}]
 /// A host with everything of the package but the programs.
 fn packaged() -> Host {
     let host = Host::boot("hap1", None).unwrap_or_else(|e| panic!("{e}"));
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd");
-    for (source, installed) in FILES {
-        host.copy_in(&sources.join(source), installed, 0o644).unwrap_or_else(|e| panic!("{e}"));
-    }
+    host.install(&FILES).unwrap_or_else(|e| panic!("{e}"));
     host.sh("systemctl disable --now haproxy.service; systemd-sysusers; systemctl daemon-reload");
     host.sh("systemctl restart polkit.service");
     host
@@ -55,21 +47,13 @@ fn packaged() -> Host {
 /// A host on which the service runs and holds its address.
 fn serving(addresses: &str, proxy: &str) -> Host {
     let host = packaged();
-    for program in ["vipd", "vipctl"] {
-        host.copy_in(&built(program), &format!("/usr/bin/{program}"), 0o755)
-            .unwrap_or_else(|e| panic!("{e}; build {program} first"));
-    }
+    host.install_programs().unwrap_or_else(|e| panic!("{e}"));
     host.sh("ip link add eth0 type veth peer name far; ip link set far up; ip link set eth0 up");
     host.sh("ip address add 192.0.2.1/24 dev eth0");
     configure(&host, &config(addresses, proxy));
     host.sh("systemctl start vipd.service || { journalctl -u vipd --no-pager; exit 1; }");
     comes(&host, &format!("ip -o address | grep -q ' {VIP}/'"));
     host
-}
-
-fn built(program: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("this program has a path");
-    test.ancestors().nth(2).expect("target/<profile>/deps/<test>").join(program)
 }
 
 fn configure(host: &Host, text: &str) {
@@ -140,10 +124,7 @@ fn the_drop_in_for_a_watchdog_is_valid_and_opens_little_more() {
     host.sh("mkdir -p /etc/systemd/system/vipd.service.d");
     host.copy_in(&sources.join("vipd-watchdog.conf"), drop_in, 0o644)
         .unwrap_or_else(|e| panic!("{e}"));
-    for program in ["vipd", "vipctl"] {
-        host.copy_in(&built(program), &format!("/usr/bin/{program}"), 0o755)
-            .unwrap_or_else(|e| panic!("{e}; build {program} first"));
-    }
+    host.install_programs().unwrap_or_else(|e| panic!("{e}"));
     host.sh("systemctl daemon-reload");
     let said = host.sh("systemd-analyze verify --man=no /usr/lib/systemd/system/vipd.service 2>&1");
     assert_eq!(said, "");

@@ -9,7 +9,7 @@
     reason = "the lab waits in real time, and prints what the host says"
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use netns_tests::nspawn;
@@ -20,20 +20,11 @@ use netns_tests::{Lab, wait_until};
 use serde_json::Value;
 
 const SECOND: Duration = Duration::from_secs(1);
-const FILES: [(&str, &str); 3] = [
-    ("vipd.service", "/usr/lib/systemd/system/vipd.service"),
-    ("vipd-gate.service", "/usr/lib/systemd/system/vipd-gate.service"),
-    ("vipd.sysusers", "/usr/lib/sysusers.d/vipd.conf"),
-];
+const FILES: [&str; 3] = ["vipd.service", "vipd-gate.service", "vipd.sysusers"];
 /// The agent is Debian's, from this machine; what it needs is on the host.
 const AGENT: [&str; 2] = ["/usr/sbin/fence_ipmilan", "/usr/share/fence/fencing.py"];
 /// As the documentation has it.
 const DROP_IN: &str = "[Service]\nLoadCredential=bmc:/root/bmc\n";
-
-fn built(program: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("this program has a path");
-    test.ancestors().nth(2).expect("target/<profile>/deps/<test>").join(program)
-}
 
 /// The file of two nodes; `device` fences the second one.
 fn config(secret: &str, device: &str) -> String {
@@ -50,13 +41,8 @@ fn config(secret: &str, device: &str) -> String {
 /// A host with the package and the agent, not started.
 fn packaged(namespace: &str, device: &str) -> Result<nspawn::Host, nspawn::Error> {
     let host = nspawn::Host::boot("hap1", Some(&format!("/run/netns/{namespace}")))?;
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd");
-    for (source, installed) in FILES {
-        host.copy_in(&sources.join(source), installed, 0o644)?;
-    }
-    for program in ["vipd", "vipctl"] {
-        host.copy_in(&built(program), &format!("/usr/bin/{program}"), 0o755)?;
-    }
+    host.install(&FILES)?;
+    host.install_programs()?;
     for path in AGENT {
         host.copy_in(Path::new(path), path, 0o755)?;
     }

@@ -6,7 +6,6 @@
 #![allow(clippy::print_stdout, reason = "it prints the figures")]
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use netns_tests::nspawn;
@@ -21,19 +20,10 @@ const SECOND: Duration = Duration::from_secs(1);
 /// How often the client asks.
 const EVERY: Duration = Duration::from_millis(5);
 
-const FILES: [(&str, &str); 3] = [
-    ("vipd.service", "/usr/lib/systemd/system/vipd.service"),
-    ("vipd-gate.service", "/usr/lib/systemd/system/vipd-gate.service"),
-    ("vipd.sysusers", "/usr/lib/sysusers.d/vipd.conf"),
-];
+const FILES: [&str; 3] = ["vipd.service", "vipd-gate.service", "vipd.sysusers"];
 
 fn vip() -> IpAddr {
     VIP.parse().expect("an address")
-}
-
-fn built(program: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("this program has a path");
-    test.ancestors().nth(2).expect("target/<profile>/deps/<test>").join(program)
 }
 
 fn config() -> String {
@@ -139,14 +129,8 @@ fn story(machines: &[nspawn::Host]) {
 fn machine(name: &str, namespace: &str) -> nspawn::Host {
     let netns = format!("/run/netns/{namespace}");
     let host = nspawn::Host::boot(name, Some(&netns)).unwrap_or_else(|e| panic!("{e}"));
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd");
-    for (source, installed) in FILES {
-        host.copy_in(&sources.join(source), installed, 0o644).unwrap_or_else(|e| panic!("{e}"));
-    }
-    for program in ["vipd", "vipctl"] {
-        host.copy_in(&built(program), &format!("/usr/bin/{program}"), 0o755)
-            .unwrap_or_else(|e| panic!("{e}; build {program} first"));
-    }
+    host.install(&FILES).unwrap_or_else(|e| panic!("{e}"));
+    host.install_programs().unwrap_or_else(|e| panic!("{e}"));
     host.write("/etc/vipd/vipd.toml", config().as_bytes(), 0o644)
         .and_then(|()| host.write("/etc/vipd/secret", KEY.as_bytes(), 0o640))
         .unwrap_or_else(|e| panic!("{e}"));

@@ -10,7 +10,7 @@
 
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use netns_tests::nspawn;
@@ -23,11 +23,6 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn vip() -> IpAddr {
     VIP.parse().expect("an address")
-}
-
-fn built(program: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("this program has a path");
-    test.ancestors().nth(2).expect("target/<profile>/deps/<test>").join(program)
 }
 
 /// The file, with the key at `secret`: the path on the witness is another one than in the lab.
@@ -45,18 +40,8 @@ fn config(secret: &Path) -> String {
 /// A machine with the packaged witness, which does not run yet.
 fn machine(netns: Option<&str>) -> nspawn::Host {
     let host = nspawn::Host::boot("tie", netns).unwrap_or_else(|e| panic!("{e}"));
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd");
-    let files = [
-        ("vipd-witness.service", "/usr/lib/systemd/system/vipd-witness.service"),
-        ("vipd.sysusers", "/usr/lib/sysusers.d/vipd.conf"),
-    ];
-    for (source, installed) in files {
-        host.copy_in(&sources.join(source), installed, 0o644).unwrap_or_else(|e| panic!("{e}"));
-    }
-    for program in ["vipd", "vipctl"] {
-        host.copy_in(&built(program), &format!("/usr/bin/{program}"), 0o755)
-            .unwrap_or_else(|e| panic!("{e}; build {program} first"));
-    }
+    host.install(&["vipd-witness.service", "vipd.sysusers"]).unwrap_or_else(|e| panic!("{e}"));
+    host.install_programs().unwrap_or_else(|e| panic!("{e}"));
     host.write("/etc/vipd/secret", KEY.as_bytes(), 0o640)
         .and_then(|()| {
             let file = config(Path::new("/etc/vipd/secret"));

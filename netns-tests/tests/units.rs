@@ -8,7 +8,6 @@
     reason = "the lab measures and waits in real time, and prints the figures"
 )]
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use netns_tests::Stamp;
@@ -121,12 +120,7 @@ async fn comes_soon(prober: &mut Prober, expected: &str) {
     assert!(found.await.is_ok(), "{expected:?} does not come");
 }
 
-const FILES: [(&str, &str); 4] = [
-    ("vipd.service", "/usr/lib/systemd/system/vipd.service"),
-    ("vipd-gate.service", "/usr/lib/systemd/system/vipd-gate.service"),
-    ("vipd.sysusers", "/usr/lib/sysusers.d/vipd.conf"),
-    ("50-vipd.rules", "/usr/share/polkit-1/rules.d/50-vipd.rules"),
-];
+const FILES: [&str; 4] = ["vipd.service", "vipd-gate.service", "vipd.sysusers", "50-vipd.rules"];
 
 const CONFIG: &str = r#"cluster = { name = "lb" }
 
@@ -150,11 +144,6 @@ unit = "good.service"
 interval = "500ms"
 "#;
 
-fn built(program: &str) -> PathBuf {
-    let test = std::env::current_exe().expect("this program has a path");
-    test.ancestors().nth(2).expect("target/<profile>/deps/<test>").join(program)
-}
-
 /// Waits until a shell condition holds in the host.
 fn holds(host: &Host, condition: &str) {
     host.sh(&format!(
@@ -168,14 +157,8 @@ fn holds(host: &Host, condition: &str) {
 #[test]
 fn without_d_bus_the_service_names_it_and_holds() {
     let host = boot("hap1");
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../systemd");
-    for (source, installed) in FILES {
-        host.copy_in(&sources.join(source), installed, 0o644).unwrap_or_else(|e| panic!("{e}"));
-    }
-    for program in ["vipd", "vipctl"] {
-        host.copy_in(&built(program), &format!("/usr/bin/{program}"), 0o755)
-            .unwrap_or_else(|e| panic!("{e}; build {program} first"));
-    }
+    host.install(&FILES).unwrap_or_else(|e| panic!("{e}"));
+    host.install_programs().unwrap_or_else(|e| panic!("{e}"));
     host.write("/etc/vipd/vipd.toml", CONFIG.as_bytes(), 0o644).unwrap_or_else(|e| panic!("{e}"));
     host.sh("systemd-sysusers; systemctl daemon-reload; systemctl restart polkit.service");
     host.sh("ip link add eth0 type veth peer name far; ip link set far up; ip link set eth0 up");
