@@ -67,23 +67,28 @@ impl std::ops::Add<Duration> for Stamp {
 }
 
 /// Asks `done` again and again until it says yes; what a test does where the kernel or a foreign
-/// daemon offers no event to wait for.
+/// daemon offers no event to wait for. An error is no answer yet: who is asked may still be starting.
 ///
 /// # Errors
-/// [`crate::Error::Timeout`] after `within`, with `what` was waited for.
+/// After `within` the last error of `done`, or else [`crate::Error::Timeout`] with `what` was
+/// waited for.
 pub fn wait_until(
     what: &str,
     within: Duration,
     mut done: impl FnMut() -> crate::Result<bool>,
 ) -> crate::Result<Stamp> {
     let deadline = Instant::now() + within;
-    while !done()? {
+    loop {
+        let answer = done();
+        if answer.as_ref().is_ok_and(|done| *done) {
+            return Ok(Stamp::now());
+        }
         if Instant::now() >= deadline {
+            answer?;
             return Err(crate::Error::Timeout { what: what.to_owned(), within });
         }
         pause(Duration::from_millis(2));
     }
-    Ok(Stamp::now())
 }
 
 /// Lets `d` pass.

@@ -94,18 +94,20 @@ pub fn wait_event(vipd: &Vipd, kind: &str, part: &str, within: Duration) -> Resu
     })
 }
 
-/// The names of the conditions that the first group of a daemon is in.
+/// The names of the conditions of a daemon and its first group.
 pub fn conditions(vipd: &Vipd) -> Result<Vec<String>> {
     let status = vipd.status()?;
-    let conditions = status["groups"][0]["conditions"].as_array().cloned().unwrap_or_default();
-    Ok(conditions.iter().filter_map(|c| c["name"].as_str().map(str::to_owned)).collect())
+    let all = [&status["conditions"], &status["groups"][0]["conditions"]];
+    let all = all.into_iter().filter_map(Value::as_array).flatten();
+    Ok(all.filter_map(|c| c["name"].as_str().map(str::to_owned)).collect())
 }
 
-/// Waits until the first group of a daemon is in the condition called `name`.
+/// Waits until a daemon is in the condition called `name`.
 pub fn wait_condition(vipd: &Vipd, name: &str, within: Duration) -> Result<Stamp> {
     wait_until(&format!("the condition {name}"), within, || {
-        Ok(conditions(vipd).is_ok_and(|all| all.iter().any(|is| is == name)))
+        Ok(conditions(vipd)?.iter().any(|is| is == name))
     })
+    .inspect_err(|_| eprintln!("{:#}", vipd.status().unwrap_or_default()))
 }
 
 /// Everything a program printed.

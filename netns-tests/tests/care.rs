@@ -120,7 +120,7 @@ impl Scene {
         for n in 0..3 {
             wait_until(&format!("{count} failures, known to host {n}"), 5 * SECOND, || {
                 // A daemon that has only just started does not answer yet.
-                Ok(self.standing(n, of).is_ok_and(|known| known["failures"] == count))
+                Ok(self.standing(n, of)?["failures"] == count)
             })?;
         }
         Ok(())
@@ -131,7 +131,7 @@ impl Scene {
         let at = SocketAddr::new(VIP.into(), PORT);
         let name = format!("hap{}", n + 1);
         wait_until(&format!("an answer by {name}"), 5 * SECOND, || {
-            Ok(http::get(&self.trio.client, at, SECOND).is_ok_and(|by| by == name))
+            Ok(http::get(&self.trio.client, at, SECOND)? == name)
         })
         .inspect_err(|_| println!("{}", self.trio.process(n).log()))?;
         Ok(())

@@ -129,9 +129,11 @@ fn hands_over(version: u8, interval: Duration) -> Result {
 
     // FRR is worse: it stays Backup, takes over from a vipd that stops, and yields to it again.
     let mut worse = scene.frr(100)?;
-    wait_until("FRR to listen", 2 * FRR_START, || {
-        Ok(worse.show().is_ok_and(|s| s[0]["v4"]["status"] == "Backup"))
-    })?;
+    wait_until(
+        "FRR to listen",
+        2 * FRR_START,
+        || Ok(worse.show()?[0]["v4"]["status"] == "Backup"),
+    )?;
     netns_tests::pause(scene.down(100));
     assert_eq!(vipd.role(GROUP)?, "active");
     let at = Stamp::now();

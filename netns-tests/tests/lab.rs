@@ -315,10 +315,10 @@ fn an_frr_pair_elects() -> Result {
     };
     let mut one = frr::Frr::start(&hap1, &instance(200))?;
     let two = frr::Frr::start(&hap2, &instance(150))?;
-    wait_until("hap1 to be Active", 8 * SECOND, || Ok(one.is_active().unwrap_or(false)))?;
+    wait_until("hap1 to be Active", 8 * SECOND, || one.is_active())?;
     assert!(pings(&client, &VIP.to_string()));
     one.term()?;
-    wait_until("hap2 to be Active", 8 * SECOND, || Ok(two.is_active().unwrap_or(false)))?;
+    wait_until("hap2 to be Active", 8 * SECOND, || two.is_active())?;
     assert!(pings(&client, &VIP.to_string()));
     Ok(())
 }

@@ -71,7 +71,7 @@ fn wait_served(cluster: &Cluster, host: &str, within: Duration) -> Result<Stamp>
     let own = if host == "hap1" { "192.168.34.132" } else { "192.168.34.133" };
     let at = SocketAddr::new(vip(), PORT);
     wait_until(&format!("an answer by {host}"), within, || {
-        Ok(http::get(&cluster.client, at, SECOND).is_ok_and(|proxy| proxy == own))
+        Ok(http::get(&cluster.client, at, SECOND)? == own)
     })
 }
 

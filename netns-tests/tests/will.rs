@@ -34,7 +34,7 @@ fn wait_known(trio: &mut Trio, hosts: &[usize], expected: &[&str]) -> Result {
     for n in hosts {
         let what = format!("host {n} knows {expected:?}");
         // A daemon that has only just started does not answer yet.
-        wait_until(&what, TOLD, || Ok(in_force(trio, *n).is_ok_and(|known| known == expected)))?;
+        wait_until(&what, TOLD, || Ok(in_force(trio, *n)? == expected))?;
     }
     Ok(())
 }

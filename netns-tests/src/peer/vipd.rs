@@ -98,7 +98,7 @@ impl Vipd {
             if !self.process.is_running() {
                 return Err(Error::Answer { what: "vipd".into(), text: self.process.log() });
             }
-            Ok(self.role(group).is_ok_and(|is| is == role))
+            Ok(self.role(group)? == role)
         })
     }
 

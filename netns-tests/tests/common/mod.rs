@@ -1,11 +1,12 @@
 //! What the tests with peers share: one virtual router in files of both kinds, and what its hosts
 //! are asked.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+pub(crate) use netns_tests::cluster::{conditions, wait_condition};
 use netns_tests::peer::vipd::Vipd;
 use netns_tests::{Host, Lab, Result, Stamp, Watch, wait_until};
 use serde_json::Value;
@@ -100,22 +101,6 @@ pub(crate) fn watch(hosts: &[&Host]) -> Result<Watch> {
 pub(crate) fn longest_overlap(watch: &Watch, ip: IpAddr, from: Stamp) -> Duration {
     let times = watch.two_holders(ip).into_iter().filter(|(_, to)| *to >= from);
     times.map(|(from, to)| to.since(from)).max().unwrap_or_default()
-}
-
-/// The names of the conditions of a node and its group.
-pub(crate) fn conditions(vipd: &Vipd) -> Result<Vec<String>> {
-    let status = vipd.status()?;
-    let all = [&status["conditions"], &status["groups"][0]["conditions"]];
-    let all = all.into_iter().filter_map(Value::as_array).flatten();
-    Ok(all.filter_map(|c| c["name"].as_str().map(str::to_owned)).collect())
-}
-
-/// Waits until `vipd` reports the condition called `name`.
-pub(crate) fn wait_condition(vipd: &Vipd, name: &str, within: Duration) -> Result<Stamp> {
-    wait_until(&format!("the condition {name}"), within, || {
-        Ok(conditions(vipd)?.iter().any(|c| c == name))
-    })
-    .inspect_err(|_| eprintln!("{:#}", vipd.status().unwrap_or_default()))
 }
 
 /// The sum of the counter called `name` over the elections, and among what belongs to no group.

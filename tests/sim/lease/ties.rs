@@ -2,6 +2,7 @@
 
 use vipd::config::Config;
 use vipd::core::event::Event;
+use vipd::core::will::{About, Order, Text};
 use vipd::types::VoterIx;
 
 use super::checks;
@@ -63,9 +64,19 @@ impl World {
         held && all.len() == enough
     }
 
+    /// An operator forgets how often the night ended proxies: such a host is kept away from for
+    /// minutes, and the groups share a better one.
+    fn clean_up(&mut self) {
+        let about = About::cleanup(None, None);
+        let (by, why) = (Text::new("sim"), Text::new(""));
+        let order = Order { about, on: true, left: None, at: 0, by, why };
+        self.tell(0, Event::Will(order));
+    }
+
     /// After calm, and once nothing moves any more.
     pub(crate) fn check_ties(&mut self) {
         if self.shape.tied == Tied::Apart && !self.broken() {
+            self.clean_up();
             // A host whose kernel refused an address counts as unfit for a while.
             self.run_until(40_000 * MS, Self::are_apart);
         }
