@@ -3,36 +3,45 @@
 
 #![allow(clippy::print_stdout, reason = "it is a show")]
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::{Parser, ValueEnum};
+use netns_tests::double::Double;
 use netns_tests::paint::{Paint, Tone, left, right};
 use netns_tests::peer::backend::Backend;
 use netns_tests::peer::haproxy;
-use netns_tests::peer::vipd::{Setup, Vipd};
-use netns_tests::{
-    Dice, Error, Gap, Host, HttpProbe, Lab, Result, Stamp, Watch, pause, stats, wait_until,
-};
+use netns_tests::trio::{GROUP, Kind, Trio, VIP};
+use netns_tests::{Dice, Error, Gap, HttpProbe, Result, Stamp, pause, stats, wait_until};
 
-const VIP: Ipv4Addr = Ipv4Addr::new(192, 168, 34, 85);
 const PORT: u16 = 5000;
-const GROUP: &str = "postgres";
-const NODES: [(&str, &str, u8); 3] = [
-    ("hap1", "192.168.34.132", 120),
-    ("hap2", "192.168.34.133", 110),
-    ("hap3", "192.168.34.134", 100),
-];
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Between two requests of the client.
 const EVERY: Duration = Duration::from_millis(2);
 const SECOND: Duration = Duration::from_secs(1);
 
+/// Three load balancers in network namespaces, failed in seven ways: what a client notices
+#[derive(Parser)]
+struct Arguments {
+    /// What keeps two of them from serving at once
+    #[arg(long, value_enum, default_value_t = Safety::Lease)]
+    safety: Safety,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Safety {
+    /// The votes of a majority, and a gate in the kernel
+    Lease,
+    /// The timers of VRRP, as with keepalived
+    Vrrp,
+}
+
 fn main() -> ExitCode {
+    let Arguments { safety } = Arguments::parse();
     let paint = Paint::of_stdout();
-    match show(paint) {
+    match show(paint, safety) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             println!();
@@ -73,7 +82,7 @@ impl Fault {
             Self::Network => "network lost, link still up",
             Self::Proxy => "HAProxy killed",
             Self::Address => "address deleted by hand",
-            Self::Kill => "vipd killed (-9), restarted",
+            Self::Kill => "vipd and its HAProxy killed (-9)",
         }
     }
 }
@@ -84,27 +93,34 @@ struct Outcome {
     before: String,
     after: String,
     outage: Gap,
-    /// How long two hosts had the address.
+    /// How long two hosts served.
     twice: Duration,
 }
 
-fn show(paint: Paint) -> Result {
-    let mut stage = progress(paint, "three load balancers, two web servers, a client", Stage::set)?;
+fn show(paint: Paint, safety: Safety) -> Result {
+    let what = "three load balancers, two web servers, a client";
+    let mut stage = progress(paint, what, || Stage::set(safety))?;
     progress(paint, "vipd on each of them; one takes the address", || stage.start_all())?;
     let holder = stage.holder()?;
-    println!("\n{}", paint.tone(Tone::Strong, &format!("$ vipctl status     (on {holder})")));
-    let status = stage.daemon(&holder)?.ctl(&["status"])?;
-    println!("{}", String::from_utf8_lossy(&status.stdout).trim_end());
+    let title = format!("$ vipctl status     (on {})", stage.name(holder));
+    println!("\n{}", paint.tone(Tone::Strong, &title));
+    println!("{}", stage.trio.ctl(holder, &["status"])?.trim_end());
     println!(
         "\nA client asks http://{VIP}:{PORT}/ on a new connection every {} ms.\n",
         EVERY.as_millis()
     );
     let mut outcomes = Vec::new();
     for fault in FAULTS {
-        let what = format!("{}: {}", stage.holder()?, fault.name());
+        let what = format!("{}: {}", stage.name(stage.holder()?), fault.name());
         outcomes.push(progress(paint, &what, || stage.fail(fault))?);
     }
     print_table(paint, &outcomes);
+    if safety == Safety::Lease {
+        println!(
+            "with VRRP alone: {}",
+            paint.tone(Tone::Strong, "target/release/demo --safety vrrp")
+        );
+    }
     drop(stage);
     println!("{}", paint.tone(Tone::Dim, "Everything is cleaned up."));
     Ok(())
@@ -134,10 +150,10 @@ fn print_table(paint: Paint, outcomes: &[Outcome]) {
         "\n{}",
         paint.tone(
             Tone::Strong,
-            &format!("{} {}  {}  who answers", left("fault", 30), right("outage", 9), left("", 24))
+            &format!("{} {}  {}  who answers", left("fault", 32), right("outage", 9), left("", 24))
         )
     );
-    println!("{}", paint.rule(84));
+    println!("{}", paint.rule(86));
     for Outcome { fault, before, after, outage, twice } in outcomes {
         let length = ms(outage.length());
         let tone = if length < 50.0 { Tone::Good } else { Tone::Note };
@@ -146,199 +162,171 @@ fn print_table(paint: Paint, outcomes: &[Outcome]) {
         let twice = if twice.is_zero() {
             String::new()
         } else {
-            paint.tone(Tone::Note, &format!("  (two had the address for {} ms)", twice.as_millis()))
+            paint.tone(Tone::Note, &format!("  (two served for {} ms)", twice.as_millis()))
         };
         println!(
             "{} {} ms  {}  {who}{twice}",
-            left(fault.name(), 30),
+            left(fault.name(), 32),
             right(&stats::short(length), 6),
             paint.tone(tone, &left(&paint.bar(length, longest, 24), 24)),
         );
     }
-    println!("{}", paint.rule(84));
+    println!("{}", paint.rule(86));
     let note = format!(
-        "outage: the longest time without an answer, {} ms or less being none; adverts every {} ms",
-        EVERY.as_millis() + 1,
-        INTERVAL.as_millis()
+        "outage: the longest time without an answer, {} ms or less being none",
+        EVERY.as_millis() + 1
     );
     println!("{}", paint.tone(Tone::Dim, &note));
+    if outcomes.iter().all(|o| o.twice.is_zero()) {
+        println!("two that served at once: {}", paint.tone(Tone::Good, "never"));
+    }
 }
 
 /// Everything on it.
 struct Stage {
-    // Dropped first to last: the daemons before the lab they run in.
-    daemons: BTreeMap<String, Vipd>,
+    // Dropped first to last: who asks before the hosts that are asked.
     probe: Option<HttpProbe>,
+    double: Double,
     _backends: Vec<Backend>,
-    hosts: Vec<Host>,
-    watch: Watch,
     config: String,
     dice: Dice,
-    client: Host,
-    _lab: Lab,
+    trio: Trio,
 }
 
 impl Stage {
-    fn set() -> Result<Self> {
-        let lab = Lab::new("demo")?;
+    fn set(safety: Safety) -> Result<Self> {
+        let kind = match safety {
+            Safety::Lease => Kind::Lease,
+            Safety::Vrrp => Kind::Vrrp,
+        };
+        let trio = Trio::new("demo", kind)?;
         let mut backends = Vec::new();
         let mut servers = Vec::new();
-        for (name, address) in [("web1", "192.168.34.10"), ("web2", "192.168.34.11")] {
-            let host = lab.host(name, &[&format!("{address}/24")])?;
+        for (name, address) in
+            [("web1", Ipv4Addr::new(192, 168, 34, 10)), ("web2", Ipv4Addr::new(192, 168, 34, 11))]
+        {
+            let host = trio.lab.host(name, &[&format!("{address}/24")])?;
             backends.push(Backend::start(&host, 8000)?);
-            let address: Ipv4Addr = address.parse().map_err(|_| unexpected(address))?;
             servers.push((name, SocketAddr::from((address, 8000))));
         }
-        let haproxy = haproxy::write_shared_config(lab.dir(), PORT, &servers)?;
-        let groups = [(GROUP.to_owned(), 85, vec![format!("{VIP}/24")])];
-        let command = haproxy::command(&haproxy);
-        let setup = Setup {
-            nodes: &NODES,
-            interval: INTERVAL,
-            preempt: false,
-            groups: &groups,
-            proxy: Some(&command),
-        };
-        let watch = Watch::new();
-        let mut hosts = Vec::new();
-        for (name, address, _) in NODES {
-            let host = lab.host(name, &[&format!("{address}/24")])?;
-            watch.follow(&host)?;
-            hosts.push(host);
-        }
-        let client = lab.host("client", &["192.168.34.200/24"])?;
+        let command =
+            haproxy::command(&haproxy::write_shared_config(trio.lab.dir(), PORT, &servers)?);
+        let proxy = format!("\n[group.proxy]\ncommand = {command:?}\nrun = \"always\"\n");
         Ok(Self {
-            daemons: BTreeMap::new(),
             probe: None,
+            double: trio.double(Duration::from_millis(1))?,
             _backends: backends,
-            hosts,
-            watch,
-            config: setup.text(),
+            config: trio.config() + &proxy,
             dice: Dice::new(Stamp::now().nanos()),
-            client,
-            _lab: lab,
+            trio,
         })
     }
 
     fn start_all(&mut self) -> Result {
-        for host in self.hosts.clone() {
-            self.start(&host)?;
-            // One after the other, as machines boot: the first holds before the next is there.
-            let vipd = self.daemons.get_mut(host.name()).ok_or_else(|| unexpected(host.name()))?;
-            let role = if host.name() == NODES[0].0 { "active" } else { "backup" };
-            vipd.wait_role(GROUP, role, 10 * SECOND)?;
+        for n in 0..3 {
+            self.start(n)?;
         }
         let begin = Stamp::now();
-        let probe = HttpProbe::start(&self.client, (VIP, PORT).into(), EVERY, SECOND)?;
+        let probe = HttpProbe::start(&self.trio.client, (VIP, PORT).into(), EVERY, SECOND)?;
         probe.wait_answer(begin, 10 * SECOND)?;
         self.probe = Some(probe);
         self.settle()
     }
 
-    fn start(&mut self, host: &Host) -> Result {
-        let vipd = Vipd::start(host, &self.config)?;
-        self.daemons.insert(host.name().to_owned(), vipd);
-        Ok(())
+    fn start(&mut self, n: usize) -> Result {
+        self.trio.start_with(n, &self.config)
     }
 
     /// Waits until one host holds the address, the others stand by, and every proxy runs.
     fn settle(&mut self) -> Result {
         wait_until("one holder, two to stand by", 15 * SECOND, || {
-            let mut roles: Vec<String> = Vec::new();
-            for vipd in self.daemons.values() {
-                let ready = vipd.proxy_runs(GROUP).unwrap_or(false);
-                roles.extend(vipd.role(GROUP).ok().filter(|_| ready));
+            let mut roles = Vec::new();
+            for n in 0..3 {
+                let vipd = self.trio.vipd(n);
+                if vipd.proxy_runs(GROUP)? {
+                    roles.push(vipd.role(GROUP)?);
+                }
             }
             roles.sort();
-            Ok(roles == ["active", "backup", "backup"]
-                && self.watch.holders_now(VIP.into()).len() == 1)
+            Ok(roles == ["active", "backup", "backup"] && self.trio.holders()?.len() == 1)
         })?;
         Ok(())
     }
 
-    fn holder(&self) -> Result<String> {
-        self.watch.holders_now(VIP.into()).pop_first().ok_or_else(|| unexpected("nobody"))
+    fn holder(&self) -> Result<usize> {
+        self.trio.holders()?.first().copied().ok_or_else(|| unexpected("nobody"))
     }
 
-    fn daemon(&self, name: &str) -> Result<&Vipd> {
-        self.daemons.get(name).ok_or_else(|| unexpected(name))
+    fn name(&self, n: usize) -> &str {
+        self.trio.hosts[n].name()
     }
 
     /// Fails the holder at any moment of its interval, sees what the client saw, and repairs it.
     fn fail(&mut self, fault: Fault) -> Result<Outcome> {
         pause(2 * INTERVAL + self.dice.time_below(INTERVAL));
         let before = self.holder()?;
-        let host = self.hosts.iter().find(|h| h.name() == before).cloned();
-        let host = host.ok_or_else(|| unexpected(&before))?;
         let at = Stamp::now();
-        self.strike(fault, &host)?;
+        self.strike(fault, before)?;
         // Long enough for the slowest of them; the answers say when it was over.
         pause(8 * INTERVAL);
         let answer = self.probe()?.wait_answer(Stamp::now(), 10 * SECOND)?;
         let outage = self.probe()?.timeline().outage_after(at);
-        let twice = self.twice_since(at);
-        self.repair(fault, &host)?;
+        self.repair(fault, before)?;
         self.settle()?;
-        Ok(Outcome { fault, before, after: name_of(&answer.who), outage, twice })
+        let twice = self.double.report(at).overlaps().iter().map(|both| both.lasted).sum();
+        let before = self.name(before).to_owned();
+        Ok(Outcome { fault, before, after: self.name_of(&answer.who), outage, twice })
     }
 
-    fn strike(&mut self, fault: Fault, host: &Host) -> Result {
+    fn strike(&mut self, fault: Fault, n: usize) -> Result {
+        let host = &self.trio.hosts[n];
         match fault {
-            Fault::Stop => self.daemon(host.name())?.process.term(),
+            Fault::Stop => self.trio.process(n).term(),
             Fault::PowerLoss => host.power_loss().map(drop),
             Fault::Cable => host.carrier_down().map(drop),
             Fault::Network => host.cut().map(drop),
             Fault::Proxy => {
-                let tree = netns_tests::tree(self.daemon(host.name())?.process.pid());
-                for pid in tree.into_iter().skip(1) {
+                for pid in netns_tests::tree(self.trio.process(n).pid()).into_iter().skip(1) {
                     netns_tests::run::output(&["kill", "-9", &pid.to_string()], "", SECOND)?;
                 }
                 Ok(())
             }
             Fault::Address => host.ip(&format!("addr del {VIP}/24 dev eth0\n")),
             Fault::Kill => {
-                self.daemon(host.name())?.process.kill()?;
+                self.trio.kill(n);
                 // What systemd does by default before it starts a service again.
                 pause(INTERVAL);
-                self.start(host)
+                self.start(n)
             }
         }
     }
 
-    fn repair(&mut self, fault: Fault, host: &Host) -> Result {
+    fn repair(&mut self, fault: Fault, n: usize) -> Result {
         match fault {
             Fault::Stop => {
-                if let Some(mut stopped) = self.daemons.remove(host.name()) {
-                    stopped.process.wait(10 * SECOND)?;
-                }
-                self.start(host)
+                self.trio.vipd(n).process.wait(10 * SECOND)?;
+                self.start(n)
             }
             Fault::PowerLoss => {
-                host.power_on()?;
-                self.watch.follow(host)?;
-                self.start(host)
+                self.trio.hosts[n].power_on()?;
+                self.trio.watch.follow(&self.trio.hosts[n])?;
+                self.start(n)
             }
-            Fault::Cable => host.carrier_up().map(drop),
-            Fault::Network => host.heal().map(drop),
+            Fault::Cable => self.trio.hosts[n].carrier_up().map(drop),
+            Fault::Network => self.trio.hosts[n].heal().map(drop),
             Fault::Proxy | Fault::Address | Fault::Kill => Ok(()),
         }
-    }
-
-    /// How long two hosts had the address since `at`.
-    fn twice_since(&self, at: Stamp) -> Duration {
-        let times = self.watch.two_holders(VIP.into());
-        times.iter().filter(|(_, to)| *to > at).map(|(from, to)| to.since((*from).max(at))).sum()
     }
 
     fn probe(&self) -> Result<&HttpProbe> {
         self.probe.as_ref().ok_or_else(|| unexpected("no client"))
     }
-}
 
-/// The node whose own address `who` is.
-fn name_of(who: &str) -> String {
-    let named = who.parse::<IpAddr>().is_ok().then(|| NODES.iter().find(|n| n.1 == who)).flatten();
-    named.map_or(who, |node| node.0).to_owned()
+    /// The host whose own address `who` is.
+    fn name_of(&self, who: &str) -> String {
+        let has = |n: &usize| who == format!("192.168.34.13{}", n + 2);
+        (0..3).find(has).map_or(who, |n| self.name(n)).to_owned()
+    }
 }
 
 fn unexpected(what: &str) -> Error {
