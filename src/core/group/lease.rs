@@ -26,7 +26,7 @@ impl Group {
                 && gate
                 && !self.stopping
                 && self.may_take(),
-            keeps: (self.is_active() || heir) && gate,
+            keeps: self.is_active() || heir,
             frozen: !gate,
             worth: self.worth(),
             preempts_after: self.config.preempt.then_some(self.config.preempt_delay),

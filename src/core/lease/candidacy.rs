@@ -214,6 +214,12 @@ mod tests {
             assert_eq!(lease.holds(later, 0), None);
             let voter = lease.seats[&0].voter.grant(later);
             assert_eq!(voter.is_some(), frozen, "frozen: {frozen}");
+            let stand = Stand { able: false, keeps: true, frozen, ..stand };
+            let verdict = lease.decide(later, 0, stand, &mut out);
+            assert!(
+                matches!(verdict, Some(Verdict::Lost(_))),
+                "its addresses are to go: {verdict:?}"
+            );
         }
     }
 }

@@ -520,6 +520,9 @@ impl Lease {
             }
             return None;
         }
+        if stand.keeps && stand.frozen {
+            return Some(Verdict::Lost("the lease ended while the gate could not be relied upon"));
+        }
         if stand.keeps {
             return Some(Verdict::Lost("no majority of the voters renewed the lease in time"));
         }
