@@ -70,7 +70,7 @@ impl Scene {
 }
 
 /// What `ip` lists of table 100 and of the rules, of both families.
-fn listed(host: &Host) -> Result<String> {
+fn listed(host: &Host) -> String {
     let mut all = String::new();
     for family in ["-4", "-6"] {
         for what in [&["route", "show", "table", "100"][..], &["rule"]] {
@@ -79,19 +79,19 @@ fn listed(host: &Host) -> Result<String> {
             all.push_str(&run::stdout(&argv).unwrap_or_default());
         }
     }
-    Ok(all)
+    all
 }
 
 /// Which of the routes and rules a host has, in the order of the constants.
-fn here(host: &Host) -> Result<Vec<bool>> {
-    let all = listed(host)?;
-    Ok(ROUTES.iter().chain(&RULES).map(|line| all.contains(line)).collect())
+fn here(host: &Host) -> Vec<bool> {
+    let all = listed(host);
+    ROUTES.iter().chain(&RULES).map(|line| all.contains(line)).collect()
 }
 
 fn wait_here(host: &Host, all: bool, within: Duration) -> Result {
     let what = format!("routes and rules on {}: {all}", host.name());
-    wait_until(&what, within, || Ok(here(host)? == [all; 4]))
-        .inspect_err(|_| eprintln!("{}", listed(host).unwrap_or_default()))?;
+    wait_until(&what, within, || Ok(here(host) == [all; 4]))
+        .inspect_err(|_| eprintln!("{}", listed(host)))?;
     Ok(())
 }
 
@@ -114,11 +114,11 @@ fn who_is_behind_a_router_is_answered_by_that_rule_only() -> Result {
     assert!(routing.iter().all(|r| r["state"] == "present"), "{routing:#?}");
 
     // Without the rules the routes are of no use.
-    let marks = listed(hap1)?;
+    let marks = listed(hap1);
     assert!(marks.contains("proto 86"), "{marks}");
     reload(hap1, &one, &format!("{NODES}{ADDRESSES}"))?;
     wait_event(&one, "reconfigured", "rule 1000", 2 * SECOND)?;
-    wait_until("no rule", 2 * SECOND, || Ok(here(hap1)? == [true, true, false, false]))?;
+    wait_until("no rule", 2 * SECOND, || Ok(here(hap1) == [true, true, false, false]))?;
     assert_eq!(scene.answers()?, [false; 2]);
     reload(hap1, &one, &format!("{NODES}{}", group()))?;
     wait_here(hap1, true, 2 * SECOND)?;
@@ -152,7 +152,7 @@ fn routes_and_rules_go_where_the_addresses_go() -> Result {
     // A daemon that is told to stop leaves nothing.
     one.process.term()?;
     one.process.wait(5 * SECOND)?;
-    assert_eq!(here(hap1)?, [false; 4], "{}", listed(hap1)?);
+    assert_eq!(here(hap1), [false; 4], "{}", listed(hap1));
     assert!(!one.runtime().join("routing").exists());
     Ok(())
 }
@@ -161,9 +161,9 @@ fn routes_and_rules_go_where_the_addresses_go() -> Result {
 const OPERATORS: &str = "route add default via 192.168.34.200 table 100 metric 7\n\
                          rule add from 192.168.34.85 lookup 200 priority 1001\n";
 
-fn operators(host: &Host) -> Result<bool> {
-    let all = listed(host)?;
-    Ok(all.contains("default via 192.168.34.200") && all.contains("lookup 200"))
+fn operators(host: &Host) -> bool {
+    let all = listed(host);
+    all.contains("default via 192.168.34.200") && all.contains("lookup 200")
 }
 
 #[test]
@@ -179,15 +179,15 @@ fn what_a_killed_daemon_left_is_removed_and_what_others_have_is_not() -> Result 
     one.process.wait(SECOND)?;
     two.wait_role(GROUP, "active", 5 * SECOND)?;
     wait_here(hap2, true, 2 * SECOND)?;
-    assert_eq!(here(hap1)?, [true; 4], "a killed daemon removes nothing");
+    assert_eq!(here(hap1), [true; 4], "a killed daemon removes nothing");
     // The next one has none of it in its file.
     let plain = "[[group]]\nname = \"postgres\"\nvrid = 85\naddresses = [\"192.168.34.85/24\"]\n";
     let mut one = Vipd::start(hap1, &format!("{NODES}{plain}"))?;
     one.wait_role(GROUP, "backup", 5 * SECOND)?;
     wait_here(hap1, false, 3 * SECOND)?;
     wait_event(&one, "leftover", "route default via 192.168.34.1", SECOND)?;
-    assert!(operators(hap1)?, "{}", listed(hap1)?);
-    assert!(listed(hap1)?.contains("10.77.0.0/16"), "{}", listed(hap1)?);
+    assert!(operators(hap1), "{}", listed(hap1));
+    assert!(listed(hap1).contains("10.77.0.0/16"), "{}", listed(hap1));
     Ok(())
 }
 
@@ -222,7 +222,7 @@ fn what_is_deleted_by_hand_is_put_back() -> Result {
     assert!(main.contains("src 192.168.34.85 metric 5"), "{main}");
     let after = events(&one)?.iter().filter(|e| e.kind.starts_with("route-")).count();
     assert_eq!(before, after, "{:?}", events(&one)?);
-    assert!(operators(hap1)?, "{}", listed(hap1)?);
+    assert!(operators(hap1), "{}", listed(hap1));
     scene.wait_answers(2 * SECOND)
 }
 
@@ -234,8 +234,8 @@ fn a_route_that_somebody_else_has_is_told_of_and_the_addresses_stay() -> Result 
     let (one, two) = scene.cluster.start(&group(), GROUP)?;
     wait_condition(&one, "route-refused", 3 * SECOND)?;
     wait_event(&one, "route-refused", "somebody else has the same one", SECOND)?;
-    assert!(listed(hap1)?.contains("default via 192.168.34.200"));
-    assert_eq!(here(hap1)?, [false, true, true, true]);
+    assert!(listed(hap1).contains("default via 192.168.34.200"));
+    assert_eq!(here(hap1), [false, true, true, true]);
     let shown = String::from_utf8_lossy(&one.ctl(&["status"])?.stdout).into_owned();
     assert!(shown.contains("route-refused"), "{shown}");
     pause(SECOND);
@@ -262,7 +262,7 @@ fn keepalived_beside_it_leaves_what_its_killed_self_had() -> Result {
     let routing = " virtual_routes {\n 0.0.0.0/0 via 192.168.34.1 src 192.168.34.85 table 100\n \
                    }\n virtual_rules {\n from 192.168.34.85 lookup 100 priority 1000\n }\n";
     let mut first = keepalived::start_with(hap1, &config(routing))?;
-    wait_until("keepalived's route", 5 * SECOND, || Ok(here(hap1)?[0] && here(hap1)?[2]))?;
+    wait_until("keepalived's route", 5 * SECOND, || Ok(here(hap1)[0] && here(hap1)[2]))?;
     first.kill_tree()?;
     first.wait(SECOND)?;
     let _second = keepalived::start_with(hap1, &config(""))?;
@@ -270,8 +270,8 @@ fn keepalived_beside_it_leaves_what_its_killed_self_had() -> Result {
         hap1.has("192.168.34.85".parse().expect("an address"))
     })?;
     pause(SECOND);
-    let left = here(hap1)?;
+    let left = here(hap1);
     println!("keepalived, killed and started without them, leaves {left:?}");
-    assert_eq!((left[0], left[2]), (true, true), "{}", listed(hap1)?);
+    assert_eq!((left[0], left[2]), (true, true), "{}", listed(hap1));
     Ok(())
 }
