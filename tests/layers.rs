@@ -46,7 +46,16 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("core", &["types", "wire", "config"]),
     (
         "io",
-        &["types", "wire", "config", "core::event", "core::lease", "core::status", "core::will"],
+        &[
+            "types",
+            "wire",
+            "config",
+            "core::event",
+            "core::lease",
+            "core::routing",
+            "core::status",
+            "core::will",
+        ],
     ),
     ("gate", &["types", "io::clock"]),
     ("cli", &["types", "config"]),

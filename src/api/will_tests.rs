@@ -33,6 +33,7 @@ fn status() -> Status {
         recovering: None,
         standings: Vec::new(),
         outlook: String::new(),
+        routing: Vec::new(),
         conditions: Vec::new(),
     };
     Status {

@@ -93,6 +93,16 @@ pub(super) static VIRTUAL: Form = form(
     |s| cidr(s).map(drop),
     Some("^[0-9a-fA-F.:]+/[0-9]{1,3}$"),
 );
+pub(super) static NETWORK: Form = form(
+    "an IP address or network",
+    |s| network(s).map(drop),
+    Some("^[0-9a-fA-F.:]+(/[0-9]{1,3})?$"),
+);
+pub(super) static DESTINATION: Form = form(
+    "an IP address, a network or \"default\"",
+    |s| if s == "default" { Ok(()) } else { network(s).map(drop) },
+    Some("^(default|[0-9a-fA-F.:]+(/[0-9]{1,3})?)$"),
+);
 pub(super) static LINK_LOCAL: Form =
     form("an IPv6 link-local address", |s| link_local(s).map(drop), Some("^[fF][eE][89aAbB]"));
 
@@ -339,6 +349,41 @@ pub(super) fn cidr(s: &str) -> Result<(IpAddr, u8), Refusal> {
     };
     usable(ip)?;
     not_the_subnet(ip, prefix)?;
+    Ok((ip, prefix))
+}
+
+/// A network, or one address: 192.168.34.85 is 192.168.34.85/32.
+pub(super) fn network(s: &str) -> Result<(IpAddr, u8), Refusal> {
+    let (address, length) = s.split_once('/').map_or((s, None), |(a, l)| (a, Some(l)));
+    let ip = ip(address)?;
+    let max: u8 = if ip.is_ipv4() { 32 } else { 128 };
+    let prefix = match length {
+        None if ip.is_unspecified() => {
+            return Err(Refusal::write("lacks the prefix length", format!("{ip}/0")));
+        }
+        None => max,
+        Some(text) => match text.parse::<u8>() {
+            Ok(n) if n <= max && (n == 0 || !text.starts_with('0')) && !text.starts_with('+') => n,
+            _ => return Err(bad_prefix(ip, text, max)),
+        },
+    };
+    let first = match ip {
+        IpAddr::V4(ip) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+            IpAddr::V4((u32::from(ip) & mask).into())
+        }
+        IpAddr::V6(ip) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+            IpAddr::V6((u128::from(ip) & mask).into())
+        }
+    };
+    if first != ip {
+        let why = format!("an address in the network, whose own is {first}");
+        return Err(Refusal::write(why, format!("{first}/{prefix}")));
+    }
+    if ip.is_multicast() {
+        return Err(Refusal::new("multicast"));
+    }
     Ok((ip, prefix))
 }
 

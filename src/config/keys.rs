@@ -1,19 +1,23 @@
 //! Every key of the file, once: the walker, the JSON schema and the reference are made of this.
 
+mod announce;
 pub(super) mod check;
 pub(super) mod fence;
 mod hook;
 mod proxy;
+pub(super) mod routing;
 mod sessions;
 mod watchdog;
 
 use super::form::{
     Form, HOST, INTERFACE, LABEL, LINK_LOCAL, NAME, NODE_IP, NODE_IP6, SECRET, VIRTUAL, VOTER_IP,
 };
+use announce::ANNOUNCE;
 use check::CHECK;
 use fence::{DEVICE, FENCING};
 use hook::HOOK;
 use proxy::PROXY;
+use routing::{ROUTE, RULE};
 
 /// A table of the file.
 #[derive(Debug)]
@@ -489,6 +493,20 @@ pub(super) static GROUP: Table = Table {
             example: "{ unit = \"haproxy.service\" }",
             doc: "The proxy behind the addresses.",
         },
+        Key {
+            name: "routes",
+            kind: Kind::Tables { of: &ROUTE, max: 64 },
+            need: Need::Default("[]"),
+            example: "[{ to = \"default\", via = \"192.168.34.1\", table = 100 }]",
+            doc: "Routes that come and go with the addresses.",
+        },
+        Key {
+            name: "rules",
+            kind: Kind::Tables { of: &RULE, max: 64 },
+            need: Need::Default("[]"),
+            example: "[{ priority = 1000, from = \"192.168.34.85\", table = 100 }]",
+            doc: "Policy rules that come and go with the addresses.",
+        },
     ],
 };
 
@@ -557,30 +575,8 @@ pub(super) static ROUTER: Table = Table {
     ],
 };
 
-/// `[group.announce]`
-pub(super) static ANNOUNCE: Table = Table {
-    header: "[group.announce]",
-    doc: "When gratuitous ARP and unsolicited neighbour advertisements are sent.",
-    keys: &[
-        Key {
-            name: "schedule",
-            kind: Kind::List { of: &time(0, HOUR), min: 1, max: 32 },
-            need: Need::Default("[\"0ms\", \"10ms\", \"50ms\", \"250ms\", \"1100ms\", \"3s\"]"),
-            example: "[\"0ms\", \"100ms\", \"1s\"]",
-            doc: "Times after an address came, ascending, the first \"0ms\".",
-        },
-        Key {
-            name: "refresh",
-            kind: Kind::Time { min: 1000, max: 24 * HOUR, never: true },
-            need: Need::Default("\"60s\""),
-            example: "\"never\"",
-            doc: "How often after that, or \"never\".",
-        },
-    ],
-};
-
 /// All tables, in the order of the reference.
-pub(super) static TABLES: [&Table; 14] = [
+pub(super) static TABLES: [&Table; 16] = [
     &CLUSTER,
     &NODE,
     &DEVICE,
@@ -590,6 +586,8 @@ pub(super) static TABLES: [&Table; 14] = [
     &ROUTER,
     &ANNOUNCE,
     &PROXY,
+    &ROUTE,
+    &RULE,
     &FENCING,
     &CHECK,
     &HOOK,

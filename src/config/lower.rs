@@ -7,11 +7,12 @@ use std::time::Duration;
 use super::check::{assign, overrides, safety};
 use super::read;
 use super::read_fence::{device, settings};
+use super::routing::{lower_routes, lower_rules};
 use super::{
     Address, Announce, Checksum, Config, Group, Lease, Node, Proxy, ProxyKind, Router, Run, Safety,
     Sessions, Transport, Watchdog, Witness,
 };
-use crate::types::{Centis, Priority, Version, VrId};
+use crate::types::{Centis, Family, Priority, Version, VrId};
 
 /// How many addresses an advert of each family holds: its count has 8 bits, and 1500 bytes must do.
 const ADVERT_V4: usize = 255;
@@ -106,6 +107,9 @@ fn group(g: read::Group, priorities: Vec<Priority>, safety: Safety) -> Option<Gr
         Some("unicast") => Transport::Unicast { min_hops: value(g.min_ttl).unwrap_or(255) },
         Some(_) | None => Transport::Multicast,
     };
+    let has = |f: &Family| g.addresses.iter().any(|a| Family::of(a.ip) == *f);
+    let families: Vec<_> = [Family::V4, Family::V6].into_iter().filter(has).collect();
+    let (routes, rules) = (lower_routes(&g.routes)?, lower_rules(&g.rules, &families)?);
     Some(Group {
         name: g.name?.value,
         safety,
@@ -146,6 +150,8 @@ fn group(g: read::Group, priorities: Vec<Priority>, safety: Safety) -> Option<Gr
             Some(p) => Some(proxy(p)?),
             None => None,
         },
+        routes,
+        rules,
     })
 }
 

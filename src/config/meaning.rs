@@ -154,6 +154,11 @@ impl Config {
             "  proxy         {}",
             group.proxy.as_ref().map_or_else(|| "none".to_owned(), proxy)
         ));
+        let routes = group.routes.iter().map(ToString::to_string);
+        let routing = routes.chain(group.rules.iter().map(ToString::to_string));
+        for (i, words) in routing.enumerate() {
+            out.push(format!("  {:<13} {words}", if i == 0 { "routing" } else { "" }));
+        }
     }
 }
 

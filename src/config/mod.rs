@@ -20,6 +20,7 @@ mod meaning;
 mod read;
 mod read_check;
 mod read_fence;
+mod routing;
 mod schema;
 mod syntax;
 mod walk;
@@ -41,6 +42,7 @@ pub use health::{Check, Effect, Http, Postgresql, Probe};
 pub use hook::{Hook, HookKind, On, Style};
 pub use host::HostError;
 pub use lease::{Lease, Member, Voter};
+pub use routing::{Net, Route, Rule};
 pub use schema::{reference, schema};
 
 /// Nothing anybody writes by hand is longer, in bytes.
@@ -252,6 +254,10 @@ pub struct Group {
     pub restore_limit: u32,
     /// The local proxy.
     pub proxy: Option<Proxy>,
+    /// Routes that come and go with the addresses.
+    pub routes: Vec<Route>,
+    /// Policy rules that come and go with the addresses.
+    pub rules: Vec<Rule>,
 }
 
 impl Group {

@@ -10,6 +10,7 @@ use super::diag::Span;
 use super::form;
 use super::read_check::{Check, check};
 use super::read_fence::{Device, Fencing, devices, fencing};
+use super::routing::{ReadRoute, ReadRule, routes, rules};
 use super::walk::integer;
 use crate::types::{Priority, Version, VrId};
 
@@ -109,6 +110,8 @@ pub(super) struct Group {
     pub(super) schedule: Option<At<Vec<At<Duration>>>>,
     pub(super) refresh: Option<Refresh>,
     pub(super) proxy: Option<Proxy>,
+    pub(super) routes: Vec<ReadRoute>,
+    pub(super) rules: Vec<ReadRule>,
 }
 
 impl Group {
@@ -364,6 +367,8 @@ fn group(at: Span, v: &View<'_>) -> Group {
         schedule: announce.as_ref().and_then(schedule),
         refresh: announce.and_then(|a| every(&a, "refresh")),
         proxy: v.view("proxy").map(|p| proxy(v.at("proxy"), &p)),
+        routes: routes(v),
+        rules: rules(v),
     }
 }
 

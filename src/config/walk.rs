@@ -9,7 +9,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 use super::diag::{Diagnostic, Span};
 use super::form::{self, Form};
 use super::keys::{Key, Kind, Need, TABLES, Table};
-use super::words::{FOREIGN, INLINE_SECRETS, LATER};
+use super::words::{FOREIGN, INLINE_SECRETS};
 
 /// What a value belongs to.
 #[derive(Clone, Copy)]
@@ -273,10 +273,6 @@ fn unknown(
     let d = Diagnostic::error(at.clone(), format!("unknown key `{}`", brief(name)));
     let perhaps_secret = plain.contains("pass") || plain.contains("secret");
     let d = if perhaps_secret { d.hide(value.span()) } else { d };
-    if LATER.contains(&plain.as_str()) {
-        let help = "take it out: this release would do nothing with it";
-        return (d.label("not in this release").help(help), None);
-    }
     if let Some(key) = table.key(&plain) {
         let d = d.label("keys are in lower case with `-`").help(format!("write `{}`", key.name));
         return (d, Some(key.name));

@@ -3,6 +3,11 @@
 /// Keys people know from elsewhere, and what to write here. In lower case with `-`.
 pub(super) static FOREIGN: &[(&str, &str)] = &[
     ("virtual-router-id", "write `vrid = 85`"),
+    ("virtual-routes", "write `routes = [{ to = \"default\", via = \"192.168.34.1\" }]`"),
+    (
+        "virtual-rules",
+        "write `rules = [{ priority = 1000, from = \"192.168.34.85\", table = 100 }]`",
+    ),
     ("advert-int", "write `interval = \"1s\"`"),
     ("advertisement-interval", "write `interval = \"1s\"`"),
     ("virtual-ipaddress", "write `addresses = [\"192.168.34.85/24\"]`"),
@@ -58,6 +63,3 @@ pub(super) static INLINE_SECRETS: &[&str] = &[
     "psk",
     "token",
 ];
-
-/// Tables and keys that later releases will have.
-pub(super) static LATER: &[&str] = &["routes"];

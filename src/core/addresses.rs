@@ -222,6 +222,16 @@ impl Addresses {
         self.tally.have == self.configured
     }
 
+    /// Whether what can be had is on this host, and nothing is under way.
+    pub(crate) fn settled(&self) -> bool {
+        self.tally.have > 0 && self.tally.pending == 0 && self.todo.is_empty()
+    }
+
+    /// Whether one is on this host.
+    pub(crate) fn has(&self, ip: IpAddr) -> bool {
+        self.slots.iter().any(|slot| slot.spec.ip == ip && slot.have && !slot.retired)
+    }
+
     /// Replaces the configured set; what stays is not touched, what goes is removed. `exists` says
     /// whether the kernel has an address that is new here; returns how many it has.
     pub(crate) fn configure(

@@ -12,6 +12,7 @@ use crate::wire::vrrp::Meta;
 
 use super::check::Checked;
 use super::lease::Vote;
+use super::routing::{Report, Wanted};
 use super::status::{Note, WatchdogStatus};
 use super::will::{Decision, Order};
 
@@ -76,6 +77,8 @@ pub enum Event<'a> {
     Fence(FenceEvent),
     /// An operator decided something.
     Will(Order),
+    /// How it is with the routes and rules that [`Action::Routing`] wants.
+    Routing(Report),
     /// Give up everything gracefully, then [`Action::Exit`].
     Stop,
     /// Leave everything as it is for the next run of this daemon, then [`Action::Exit`].
@@ -280,6 +283,9 @@ pub enum Action {
     /// Whose frames the kernel's gate is to stop, before any address is asked for: every address
     /// and its group, or [`NOBODY`] for one that is on its way out and has no gate that opens.
     Guard(BTreeMap<IpAddr, u16>),
+    /// The routes and rules that are to be there, all of them; answered by [`Event::Routing`], and
+    /// again whenever something about them changes.
+    Routing(Wanted),
     /// Open the kernel's gate of a group until then, or shut it. Immediate.
     Gate {
         /// Which group.

@@ -18,6 +18,7 @@
 //! | `fence`, `fencing` | which nodes are fenced, and what follows |
 //! | `will`, `operator` | what operators have decided, and what follows |
 //! | `links` | which interface, which source address, which sockets |
+//! | `routing` | which routes and rules are to be there with the addresses |
 //! | `selffence` | whether this host must be reset |
 //! | `signs` | what packets give away: foreign routers, duplicates, mismatches |
 //!
@@ -47,6 +48,7 @@ mod orders;
 mod presence;
 mod proxy;
 mod receive;
+pub mod routing;
 mod selffence;
 mod signs;
 mod snapshot;
@@ -141,6 +143,7 @@ pub struct Node {
     cares: care::Cares,
     ghosts: ghosts::Ghosts,
     ties: Vec<together::Tie>,
+    routing: routing::Told,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -274,6 +277,7 @@ impl Node {
             cares: care::Cares::default(),
             ghosts: ghosts::Ghosts::default(),
             ties: Vec::new(),
+            routing: routing::Told::default(),
         };
         for ix in 0..node.config.groups.len() {
             let settings = node.settings(ix, secrets);
@@ -334,6 +338,7 @@ impl Node {
             Event::Move(group, to) => self.order_move(now, &group, to, out),
             Event::Checked(told) => self.checked(now, &told, out),
             Event::Fence(event) => self.fence_told(now, event, out),
+            Event::Routing(report) => self.routing_told(now, report, out),
             Event::Will(order) => self.say_will(now, &order, out),
             Event::Stop => self.stop(now, out),
             Event::Leave => self.leave(now, out),
@@ -496,6 +501,7 @@ impl Node {
         }
         self.ask_for_gaps(now, out);
         self.follow_care(now, &touched, out);
+        self.follow_routing(&touched, out);
         self.reconcile(now, &touched, out);
         self.announce(now, &touched, out);
         self.ask_peers(now, out);

@@ -102,6 +102,7 @@ impl Node {
         conditions.extend(self.fencing_conditions(now));
         conditions.extend(self.fence.conditions());
         conditions.extend(self.operator_conditions(now));
+        conditions.extend(self.stuck_routing());
         conditions
     }
 
@@ -137,7 +138,12 @@ impl Node {
             recovering: group.damper.better_at().map(|at| (at, group.damper.relapses())),
             standings,
             outlook,
-            conditions: group_conditions(now, group),
+            routing: self.routing_status(group),
+            conditions: {
+                let mut all = group_conditions(now, group);
+                all.extend(self.routing_conditions(group));
+                all
+            },
         }
     }
 

@@ -222,8 +222,39 @@ pub struct GroupStatus {
     /// What would happen if the holder died now, in words.
     #[serde(default)]
     pub outlook: String,
+    /// Routes and policy rules that come and go with the addresses.
+    #[serde(default)]
+    pub routing: Vec<RoutingStatus>,
     /// What is wrong, or worth knowing.
     pub conditions: Vec<Condition>,
+}
+
+/// A route or a policy rule of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RoutingStatus {
+    /// In the words of `ip`.
+    pub what: String,
+    /// The interface of a route, once known; of a rule, where it names one.
+    pub interface: Option<String>,
+    /// Whether the kernel has it.
+    pub state: RoutingState,
+    /// How often it was put back after somebody else deleted it.
+    pub restored: u32,
+}
+
+/// Whether the kernel has a route or a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RoutingState {
+    /// It is not wanted here, or not yet.
+    Absent,
+    /// The kernel is asked for it.
+    Adding,
+    /// It is there.
+    Present,
+    /// The kernel refuses it, or somebody else keeps deleting it.
+    Failed,
 }
 
 /// A check of a group, on this node.

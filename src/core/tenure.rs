@@ -445,6 +445,7 @@ impl Node {
             | Action::Proxy(..)
             | Action::Beat { .. }
             | Action::Guard(_)
+            | Action::Routing(_)
             | Action::Gate { .. }
             | Action::Settled(_)
             | Action::Decided(_)

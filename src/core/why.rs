@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Proxy, ProxyKind};
+use crate::config::{self, Proxy, ProxyKind};
 use crate::types::{Instant, Priority};
 
 use super::Out;
@@ -272,6 +272,13 @@ pub(crate) fn changes(group: &Group, settings: &Settings) -> Vec<String> {
             changes.push(format!("- address {}/{}", address.ip, address.prefix));
         }
     }
+    let routing = |group: &config::Group| -> Vec<String> {
+        let routes = group.routes.iter().map(|r| format!("route {r}"));
+        routes.chain(group.rules.iter().map(ToString::to_string)).collect()
+    };
+    let (was, is) = (routing(old), routing(new));
+    changes.extend(is.iter().filter(|r| !was.contains(r)).map(|r| format!("+ {r}")));
+    changes.extend(was.iter().filter(|r| !is.contains(r)).map(|r| format!("- {r}")));
     let mut flag = |key: &str, differs: bool| {
         if differs {
             changes.push(format!("{key} changed"));

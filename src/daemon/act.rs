@@ -39,6 +39,7 @@ impl Shell {
         }
         self.flush(&mut scratch.adverts);
         self.desk.flush();
+        self.router.flush();
         if let Some(voters) = &mut self.voters {
             voters.flush(|| node.head(now));
         }
@@ -78,6 +79,7 @@ impl Shell {
                 self.with_voters(|voters, ballots| voters.remember(group, &vote, ballots));
             }
             Action::Guard(addresses) => self.guard(now, &addresses, node, scratch),
+            Action::Routing(wanted) => self.router.want(wanted),
             Action::Gate { group, until } => {
                 if let Some(deadlines) = &self.deadlines {
                     deadlines.set(group, until);

@@ -25,6 +25,7 @@ mod instance;
 mod known;
 mod recorder;
 pub mod replay;
+mod routing;
 mod service;
 mod sessions;
 mod talk;
@@ -284,6 +285,7 @@ fn inherit(
         no_gate,
         ballots,
         keys: loaded.keys.clone(),
+        remains: options.runtime_dir.join("routing"),
         recorder: None,
         run: Incarnation(run),
         config,

@@ -142,6 +142,7 @@ fn own(event: &Event<'_>, text: &str) -> Recorded {
         Event::Move(group, to) => Recorded::Event(Event::Move(group.clone(), *to)),
         Event::Checked(told) => Recorded::Event(Event::Checked(told.clone())),
         Event::Will(order) => Recorded::Event(Event::Will(order.clone())),
+        Event::Routing(told) => Recorded::Event(Event::Routing(told.clone())),
         Event::Fence(told) => Recorded::Event(Event::Fence(told.clone())),
         Event::Stop => Recorded::Event(Event::Stop),
         Event::Leave => Recorded::Event(Event::Leave),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,7 @@ use super::clients::Desk;
 use super::fencing::Devices;
 use super::gatekeeper::Deadlines;
 use super::recorder::{Node, Recorder};
+use super::routing::Router;
 pub(super) use super::talk::{Fresh, Input, Output};
 use super::token::{MOST_PATHS, Token};
 use super::voters::Voters;
@@ -93,6 +95,8 @@ pub(super) struct Shell {
     pub(super) deadlines: Option<Deadlines>,
     /// What is known of the gate.
     pub(super) gate: Option<GateStatus>,
+    /// What keeps the routes and rules.
+    pub(super) router: Router,
     /// What resets this host.
     pub(super) feeding: Feeding,
     /// Where it is told what clients have to do with.
@@ -121,6 +125,8 @@ pub(super) struct Start {
     pub(super) ballots: Option<Ballots>,
     pub(super) keys: Option<Keyring>,
     pub(super) run: Incarnation,
+    /// The file of routes and rules that may be left.
+    pub(super) remains: PathBuf,
     /// Where everything that happens is written down.
     pub(super) recorder: Option<Recorder>,
 }
@@ -148,6 +154,7 @@ impl Shell {
             completions: answers,
         })?;
         let (events, kernel) = wake::mailbox(KERNEL_EVENTS)?;
+        let router = Router::spawn(start.remains.clone(), PRIORITY - 1, events.clone())?;
         let troubles = outbox.clone();
         netlink::watch(Monitor::open()?, Some(PRIORITY - 1), events, move |trouble| {
             let text = trouble.to_string();
@@ -178,6 +185,7 @@ impl Shell {
             keeps_connections: false,
             deadlines: start.deadlines.take(),
             gate: None,
+            router,
             feeding: Feeding::default(),
             desk,
             voters: None,
@@ -263,6 +271,7 @@ pub(super) fn run(mut shell: Shell, start: Start) {
         shell.feed(&mut node, &mut scratch);
     }
     shell.feeding.end();
+    shell.router.finish();
 }
 
 impl Shell {

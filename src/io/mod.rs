@@ -27,6 +27,7 @@ pub mod proxy;
 pub mod random;
 pub mod realtime;
 pub mod record;
+pub mod remains;
 pub mod secret;
 pub mod sessions;
 pub mod sockdiag;

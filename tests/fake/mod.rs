@@ -201,6 +201,7 @@ pub(crate) fn status() -> Status {
         recovering: None,
         standings: Vec::new(),
         outlook: String::new(),
+        routing: Vec::new(),
         conditions: vec![],
     };
     Status {

@@ -252,6 +252,7 @@ impl Scene {
                 | Action::Kernel(_)
                 | Action::Proxy(..)
                 | Action::Guard(_)
+                | Action::Routing(_)
                 | Action::Fence { .. }
                 | Action::Note(_)
                 | Action::Reloaded(_)

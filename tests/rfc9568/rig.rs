@@ -305,6 +305,7 @@ impl Rig {
                 | Action::Tell { .. }
                 | Action::Beat { .. }
                 | Action::Guard(_)
+                | Action::Routing(_)
                 | Action::Gate { .. }
                 | Action::Remember { .. }
                 | Action::Settled(_)

@@ -401,6 +401,7 @@ impl World {
             | Action::Tell { .. }
             | Action::Beat { .. }
             | Action::Guard(_)
+            | Action::Routing(_)
             | Action::Gate { .. }
             | Action::Remember { .. }
             | Action::Settled(_)

@@ -4,7 +4,8 @@ use super::View;
 use super::text::{Cell, Line, Row, Tone, cell, table};
 use super::time::Clocks;
 use crate::core::status::{
-    AddressState, AddressStatus, ElectionStatus, GroupStatus, ProxyStatus, Role, Severity,
+    AddressState, AddressStatus, ElectionStatus, GroupStatus, ProxyStatus, Role, RoutingState,
+    RoutingStatus, Severity,
 };
 
 /// Addresses shown of a group that has many.
@@ -158,8 +159,23 @@ pub(super) fn details(group: &GroupStatus, clocks: &Clocks) -> Vec<String> {
         let since = clocks.since(proxy.since);
         lines.push(format!("proxy {} {} since {since}{pid}", proxy.what, proxy.state));
     }
+    lines.extend(group.routing.iter().map(routing));
     lines.extend(group.elections.iter().map(|e| election(e, clocks)));
     lines
+}
+
+fn routing(entry: &RoutingStatus) -> String {
+    let state = match entry.state {
+        RoutingState::Absent => "is not here",
+        RoutingState::Adding => "is being added",
+        RoutingState::Present => "is here",
+        RoutingState::Failed => "FAILED",
+    };
+    let restored = match entry.restored {
+        0 => String::new(),
+        n => format!(", restored {n}x"),
+    };
+    format!("{} {state}{restored}", entry.what)
 }
 
 fn election(election: &ElectionStatus, clocks: &Clocks) -> String {

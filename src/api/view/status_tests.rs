@@ -53,6 +53,7 @@ fn group(name: &str, role: Role) -> GroupStatus {
         recovering: None,
         standings: Vec::new(),
         outlook: String::new(),
+        routing: Vec::new(),
         conditions: vec![],
     }
 }

@@ -8,6 +8,7 @@ mod group;
 mod hooks;
 mod nodes;
 mod proxy;
+mod routing;
 mod sessions;
 mod ties;
 mod voters;
@@ -33,11 +34,13 @@ pub(super) fn check(file: &File) -> Vec<Diagnostic> {
         group::check(file, group, &mut found);
         addresses::check(file, group, &mut found);
         proxy::check(group, &mut found);
+        routing::check(group, &mut found);
     }
     group::between(&file.groups, &mut found);
     ties::check(file, &mut found);
     addresses::between(&file.groups, &mut found);
     proxy::between(&file.groups, &mut found);
+    routing::between(&file.groups, &mut found);
     checks::check(file, &mut found);
     futile::check(file, &mut found);
     hooks::check(file, &mut found);

@@ -209,6 +209,7 @@ impl Booth {
                 | Action::Kernel(_)
                 | Action::Proxy(..)
                 | Action::Guard(_)
+                | Action::Routing(_)
                 | Action::Decided(_)
                 | Action::Failures(_)
                 | Action::Fence { .. }
@@ -377,6 +378,7 @@ impl Booth {
             recovering: None,
             standings: Vec::new(),
             outlook: String::new(),
+            routing: Vec::new(),
             conditions: Vec::new(),
         }
     }

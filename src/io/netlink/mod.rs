@@ -3,6 +3,7 @@
 //! * [`Monitor`] tells every change, and everything again after it may have missed one;
 //!   [`watch`] does so from a thread of its own.
 //! * [`Requests`] adds and deletes addresses.
+//! * [`Routing`] does so with routes and rules, and lists ours; [`Changes`] tells when to.
 //!
 //! A dump of all links waits for the kernel's network lock, and so does every request: neither is
 //! for the core thread.
@@ -10,9 +11,11 @@
 mod monitor;
 mod parse;
 mod requests;
+mod routing;
 
 pub use monitor::{Monitor, Trouble, watch};
 pub use requests::{BATCH, Change, Requests};
+pub use routing::{Changes, Reason, Routing};
 
 use std::io;
 
@@ -21,7 +24,8 @@ use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::sys::socket::{setsockopt, sockopt};
 
-/// `IFA_PROTO` of the addresses we add: a V.
+/// `IFA_PROTO` of the addresses, `rtm_protocol` of the routes and `FRA_PROTOCOL` of the rules that
+/// we add: a V. `/etc/iproute2/rt_protos` knows nobody else of that number.
 pub const PROTO: u8 = 86;
 
 /// The largest datagram the kernel sends, dumps included, is 32 KiB.

@@ -126,7 +126,7 @@ impl Monitor {
                 return Err(io::Error::from_raw_os_error(errno));
             }
             Body::Overrun => self.missed(),
-            Body::Done | Body::Answer(_) | Body::Other => {}
+            Body::Done | Body::Answer(_) | Body::Entry(_) | Body::Other => {}
         }
         Ok(())
     }

@@ -11,7 +11,9 @@ use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeade
 use netlink_packet_route::link::{LinkFlags, LinkHeader};
 
 use super::PROTO;
+use super::routing::{self, RTM_NEWROUTE, RTM_NEWRULE};
 use crate::core::event::{Event, KernelAddress, Link};
+use crate::core::routing::Entry;
 use crate::types::{IfIndex, Mac};
 
 /// Private or of another type in the crates; `linux/netlink.h`, `linux/rtnetlink.h`.
@@ -47,6 +49,8 @@ pub(super) struct Message {
 pub(super) enum Body {
     /// A link or address as it is now, or that is gone.
     Event(Event<'static>),
+    /// A route or rule of ours.
+    Entry(Entry),
     /// The end of a dump.
     Done,
     /// Answer to a request: zero, or an errno.
@@ -77,6 +81,8 @@ fn body(kind: u16, payload: &[u8]) -> Body {
         NLMSG_DONE => return Body::Done,
         NLMSG_OVERRUN => return Body::Overrun,
         NLMSG_ERROR => return payload.first_chunk().map_or(Body::Other, |c| answer(*c)),
+        RTM_NEWROUTE => return routing::route(payload).map_or(Body::Other, Body::Entry),
+        RTM_NEWRULE => return routing::rule(payload).map_or(Body::Other, Body::Entry),
         RTM_NEWLINK => link(payload).map(Event::Link),
         RTM_DELLINK => link(payload).map(|link| Event::LinkGone(link.index)),
         RTM_NEWADDR => address(payload).map(|(address, usable)| {
@@ -143,11 +149,11 @@ fn address(payload: &[u8]) -> Option<(KernelAddress, bool)> {
     Some((KernelAddress { index, ip, prefix: header.prefix_len, ours }, usable))
 }
 
-fn attributes(payload: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
+pub(super) fn attributes(payload: &[u8]) -> impl Iterator<Item = NlaBuffer<&[u8]>> {
     NlasIterator::new(payload).map_while(Result::ok)
 }
 
-fn string(value: &[u8]) -> Option<Box<str>> {
+pub(super) fn string(value: &[u8]) -> Option<Box<str>> {
     let text = value.split(|b| *b == 0).next()?;
     Some(String::from_utf8_lossy(text).into())
 }

@@ -41,9 +41,9 @@ pub enum Change<'a> {
 /// A socket to ask the kernel for changes; each call waits for the kernel's network lock.
 #[derive(Debug)]
 pub struct Requests {
-    socket: Socket,
+    pub(super) socket: Socket,
     buffer: Vec<u8>,
-    sequence: u32,
+    pub(super) sequence: u32,
 }
 
 impl Requests {
@@ -115,7 +115,11 @@ impl Requests {
     }
 
     /// Sends `requests` in one go and collects the answers.
-    fn ask(&mut self, requests: Vec<Request>, deadline: Instant) -> Vec<Result<(), Failure>> {
+    pub(super) fn ask(
+        &mut self,
+        requests: Vec<Request>,
+        deadline: Instant,
+    ) -> Vec<Result<(), Failure>> {
         let mut results = vec![Err(Failure::TimedOut); requests.len()];
         let first = self.sequence.wrapping_add(1);
         let mut out = Vec::new();
@@ -162,14 +166,23 @@ impl Requests {
                     found.push(address);
                 }
                 Body::Done | Body::Answer(_) if sequence == asked => ended = true,
-                Body::Event(_) | Body::Done | Body::Answer(_) | Body::Overrun | Body::Other => {}
+                Body::Event(_)
+                | Body::Entry(_)
+                | Body::Done
+                | Body::Answer(_)
+                | Body::Overrun
+                | Body::Other => {}
             })?;
         }
         Ok(found)
     }
 
     /// Receives one datagram, and hands over its messages; `WouldBlock` after `deadline`.
-    fn wait(&mut self, deadline: Instant, mut each: impl FnMut(u32, Body)) -> io::Result<()> {
+    pub(super) fn wait(
+        &mut self,
+        deadline: Instant,
+        mut each: impl FnMut(u32, Body),
+    ) -> io::Result<()> {
         // Zero would mean "for ever".
         let left = deadline.since(clock::now()).max(Duration::from_millis(1));
         let seconds = left.as_secs().try_into().unwrap_or(libc::time_t::MAX);
@@ -182,7 +195,7 @@ impl Requests {
 }
 
 /// With what makes it more than a plain one.
-type Request = (u16, RouteNetlinkMessage);
+pub(super) type Request = (u16, RouteNetlinkMessage);
 
 fn add(spec: &AddressSpec) -> Request {
     (NLM_F_CREATE | NLM_F_EXCL, RouteNetlinkMessage::NewAddress(wanted(spec)))
