@@ -171,8 +171,9 @@ async fn run(check: config::Check, line: Arc<Line>, inbox: wake::Sender<Input>) 
             let told = Checked { name, began, passed, verdict, found };
             asking::tell(&inbox, Input::Checked(told)).await;
         }
+        let pause = debounce.pause(check.interval, check.fast_interval);
         tokio::select! {
-            () = sleep(until_next(clock::now(), check.interval)) => {}
+            () = sleep(until_next(clock::now(), pause)) => {}
             () = line.hurry.notified() => {}
             () = prober.changed() => {}
         }
