@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use netns_tests::cluster::{events, said};
+use netns_tests::cluster::{events, said, wait_event};
 use netns_tests::trio::{GROUP, Kind, Trio, VIP};
 use netns_tests::{Result, Stamp, pause, wait_until};
 use serde_json::Value;
@@ -200,7 +200,8 @@ fn a_ban_ends_by_itself_in_plain_vrrp() -> Result {
     bans_end("will-ban-vrrp", Kind::Vrrp)
 }
 
-/// A proxy that failed too often is tried at once on every node.
+/// A proxy that failed too often is tried at once on every node. Who hears of it late keeps what
+/// failed since.
 #[test]
 fn a_cleanup_forgets_failures_on_every_node() -> Result {
     let mut trio = Trio::new("will-cleanup", Kind::Lease)?;
@@ -230,6 +231,23 @@ fn a_cleanup_forgets_failures_on_every_node() -> Result {
         assert_eq!(status["groups"][0]["proxy"]["failures"], 0, "{status:#}");
         assert!(!status["groups"][0]["conditions"].to_string().contains("unfit"), "{status:#}");
     }
+
+    let away = (holder + 1) % 3;
+    let failures = |trio: &mut Trio| {
+        let status = trio.vipd(away).status()?;
+        let proxy = &status["groups"][0]["proxy"];
+        Ok((proxy["state"] == "running", proxy["failures"].clone()))
+    };
+    trio.hosts[away].cut()?;
+    pause(SECOND);
+    trio.ctl(holder, &["cleanup", GROUP, "--reason", "a second one"])?;
+    pause(SECOND);
+    let pid = trio.vipd(away).status()?["groups"][0]["proxy"]["pid"].to_string();
+    assert!(trio.hosts[away].run(&["kill", "-9", &pid])?.status.success());
+    wait_until("it failed and runs", 10 * SECOND, || Ok(failures(&mut trio)? == (true, 1.into())))?;
+    trio.hosts[away].heal()?;
+    wait_event(trio.vipd(away), "operator-says", "a second one", TOLD)?;
+    assert_eq!(failures(&mut trio)?, (true, 1.into()));
     Ok(())
 }
 

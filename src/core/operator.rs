@@ -173,7 +173,9 @@ impl Node {
         if left.is_some_and(|left| left.is_zero()) {
             return;
         }
-        let lasts = left.filter(|_| *on).map(|left| format!("; for {}", super::why::span(left)));
+        let lasts = left
+            .filter(|_| *on && about.topic != Topic::Cleanup)
+            .map(|left| format!("; for {}", super::why::span(left)));
         let by = who(by.as_str(), why.as_str());
         let text = format!("{}, says {by}{}", about.words(*on), lasts.unwrap_or_default());
         let group = about.group.as_deref();
@@ -183,19 +185,19 @@ impl Node {
             note.about.clone_from(&about.node);
         }
         if about.topic == Topic::Cleanup {
-            self.clean_up(now, about, out);
+            self.clean_up(now, about, decision.age(), out);
         }
     }
 
-    /// Failures are forgotten: what failed too often is tried at once.
-    fn clean_up(&mut self, now: Instant, about: &About, out: &mut Vec<Action>) {
+    /// Failures of before `age` ago are forgotten: what failed too often is tried at once.
+    fn clean_up(&mut self, now: Instant, about: &About, age: Duration, out: &mut Vec<Action>) {
         let me = &self.config.nodes[self.me].name;
         if about.node.as_ref().is_some_and(|node| node != me) {
             return;
         }
         self.each(out, |g, out| {
             if about.group.as_ref().is_none_or(|name| *name == g.config.name) {
-                g.proxy.iter_mut().for_each(super::proxy::Care::clean_up);
+                g.proxy.iter_mut().for_each(|proxy| proxy.clean_up(now, age));
                 g.damper.forgive(g.deficit());
                 g.settle(now, out);
             }

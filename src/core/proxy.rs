@@ -221,12 +221,20 @@ impl Care {
         self.hands_off
     }
 
-    /// Its failures are behind it: it is tried at once.
-    pub(crate) fn clean_up(&mut self) {
-        self.news |= !self.failures.is_empty();
-        self.failures.clear();
-        (self.broken, self.start_at, self.last_failure) = (None, None, None);
-        self.renew = false;
+    /// Its failures of before `age` ago are behind it: it is tried at once, unless it has failed too
+    /// often since.
+    pub(crate) fn clean_up(&mut self, now: Instant, age: Duration) {
+        let since = (now + self.config.failure_expiry).before(age);
+        let before = self.failures.len();
+        self.failures.retain(|expires| *expires > since);
+        self.news |= self.failures.len() != before;
+        if self.is_suspect() {
+            return;
+        }
+        (self.broken, self.start_at, self.renew) = (None, None, false);
+        if self.failures.is_empty() {
+            self.last_failure = None;
+        }
     }
 
     /// The order that would bring the proxy to what is wanted.

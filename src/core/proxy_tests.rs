@@ -92,9 +92,29 @@ fn what_was_known_is_known_again_and_has_aged() {
     assert_eq!(after.failures(), 2);
     after.tick(at(403));
     assert_eq!(after.failures(), 1);
-    after.clean_up();
+    after.clean_up(at(403), Duration::ZERO);
     assert!(after.take_news());
     assert_eq!(after.past(at(403), "web"), None);
+}
+
+/// It may be heard of after a partition.
+#[test]
+fn what_failed_after_a_cleanup_is_not_forgotten_by_it() {
+    let mut care = care(2);
+    crash(&mut care, 1);
+    crash(&mut care, 100);
+    assert!(care.is_suspect() && !care.is_fit());
+    care.clean_up(at(150), 149 * S);
+    assert_eq!((care.failures(), care.is_suspect(), care.is_fit()), (1, false, true));
+    assert_eq!(care.next(at(150)), Some(ProxyOrder::Start), "at once");
+    crash(&mut care, 151);
+    assert!(care.is_suspect());
+    assert_eq!(care.next(at(151)), None);
+    care.clean_up(at(152), 60 * S);
+    assert!(care.is_suspect(), "both came later");
+    assert_eq!(care.next(at(152)), None);
+    care.clean_up(at(152), Duration::ZERO);
+    assert_eq!((care.failures(), care.is_fit()), (0, true));
 }
 
 #[test]

@@ -23,6 +23,9 @@ pub use crate::wire::peer::will::{LONGEST_REASON, Text, Topic};
 /// How many decisions are known at most, those that were taken back included.
 pub const MOST: usize = 256;
 
+/// How long it is known when failures were forgotten: the longest time for which one counts.
+const CLEANUP: Duration = Duration::from_hours(24);
+
 /// What a decision is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -136,6 +139,12 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// How long ago failures were forgotten by it. It may be heard late, after a partition: what
+    /// failed since then is not forgotten.
+    pub fn age(&self) -> Duration {
+        self.left.map_or(Duration::ZERO, |left| CLEANUP.saturating_sub(left))
+    }
+
     /// As it is told to another node.
     pub fn word(&self) -> Word {
         let Self { about, on, version, origin, at, left, by, why } = self;
@@ -261,7 +270,7 @@ impl Will {
             version: order.at.max(known.saturating_add(1)),
             origin,
             at: order.at,
-            left: order.left,
+            left: if order.about.topic == Topic::Cleanup { Some(CLEANUP) } else { order.left },
             by: order.by,
             why: order.why,
         };
@@ -331,12 +340,13 @@ impl Will {
         self.0.values().filter(|said| said.in_force(now)).filter_map(|said| said.until).min()
     }
 
-    /// What ended by itself after `since` and not after `now`.
+    /// What ended by itself after `since` and not after `now`, so that something changed.
     pub fn ended(&self, since: Instant, now: Instant) -> impl Iterator<Item = &About> {
         let over = move |said: &Said| {
             said.on && said.until.is_some_and(|until| since < until && until <= now)
         };
-        self.0.iter().filter(move |(_, said)| over(said)).map(|(about, _)| about)
+        let all = self.0.iter().filter(move |(_, said)| over(said)).map(|(about, _)| about);
+        all.filter(|about| about.topic != Topic::Cleanup)
     }
 
     /// The same number where the same is known.

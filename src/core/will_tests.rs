@@ -71,6 +71,24 @@ fn a_decision_ends_by_itself_and_stays_known_as_over() {
     assert!(!will.merge(after, &slow) && will.about(after, &about).is_none());
 }
 
+/// On the other side of a partition it is heard an hour later.
+#[test]
+fn how_long_ago_failures_were_forgotten_is_known_wherever_it_is_heard() {
+    let mut will = Will::default();
+    let decision = will.say(NOW, VoterIx(0), &order(About::cleanup(None, None), true, 5_000));
+    assert_eq!(decision.unwrap().age(), Duration::ZERO);
+    let late = will.all(NOW + HOUR).next().unwrap();
+    assert_eq!(late.age(), HOUR);
+    let mut other = Will::default();
+    assert!(other.merge(NOW, &late));
+    assert_eq!(other.all(NOW + HOUR).next().unwrap().age(), HOUR * 2);
+    assert_eq!(
+        other.ended(NOW, NOW + HOUR * 48).count(),
+        0,
+        "nothing changes when it is forgotten"
+    );
+}
+
 #[test]
 fn there_is_a_limit_and_what_is_over_makes_room() {
     let mut will = Will::default();

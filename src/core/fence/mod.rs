@@ -189,8 +189,13 @@ pub struct Target {
     failures: u32,
     /// An hour after each time that it was fenced.
     recent: Vec<Instant>,
+    /// The devices that were to switch it off since it was last on for sure, and whether they say
+    /// that they did: one that failed may have done it all the same.
+    used: Vec<(u16, bool)>,
     /// Devices that are to switch it on again, whether one is at work, and whether one has failed.
     rest: Vec<u16>,
+    /// Those of them that are not known to have switched it off: that they fail again says nothing.
+    doubtful: Vec<u16>,
     powering: bool,
     stays: bool,
     /// Whether the run before this one left that to be done.
@@ -258,6 +263,7 @@ impl Target {
             (Phase::Failed { why, .. }, None) => {
                 out.push(Deed::Dropped(*why));
                 self.phase = Phase::Idle;
+                self.restore(&[], sight.action, out);
             }
             // Another reason, another delay.
             (Phase::Delayed { why, .. } | Phase::Asking { why, .. }, Some(want))
@@ -339,6 +345,8 @@ impl Target {
                 return;
             };
             let Some(ladder) = &mut self.ladder else { return };
+            self.used.retain(|(used, _)| *used != device);
+            self.used.push((device, result.is_ok()));
             let next = match &result {
                 Ok(()) => ladder.told(true, true),
                 Err((_, again)) => ladder.told(false, *again),
@@ -346,7 +354,9 @@ impl Target {
             let text = result.err().map(|(text, _)| text).unwrap_or_default();
             self.follow(now, why, began, next, &text, action, out);
         } else if std::mem::take(&mut self.powering) {
-            if let Err((text, _)) = result {
+            if let Err((text, _)) = result
+                && !self.doubtful.contains(&device)
+            {
                 self.stays = true;
                 out.push(Deed::StaysOff(text));
             }
@@ -383,10 +393,7 @@ impl Target {
                 self.recent.push(now + HOUR);
                 self.phase = Phase::Down { why, at: now };
                 out.push(Deed::Down { why, took, marks: std::mem::take(&mut self.marks) });
-                if action == FenceAction::Reboot {
-                    self.rest = devices;
-                    self.power_on(out);
-                }
+                self.restore(&devices, action, out);
             }
             Next::Failed => {
                 self.ladder = None;
@@ -396,6 +403,22 @@ impl Target {
                 out.push(Deed::Failed { why, took, text: text.into() });
                 self.phase = Phase::Failed { why, at: now, again, text: text.into() };
             }
+        }
+    }
+
+    /// Has everything that was used switched on: `first`, which is what feeds it, then the rest,
+    /// the last one used first.
+    fn restore(&mut self, first: &[u16], action: FenceAction, out: &mut Vec<Deed>) {
+        let used = std::mem::take(&mut self.used);
+        if action != FenceAction::Reboot {
+            return;
+        }
+        let others = used.iter().rev().map(|(device, _)| *device);
+        self.rest.extend(first);
+        self.rest.extend(others.filter(|device| !first.contains(device)));
+        self.doubtful = used.iter().filter(|(_, ok)| !ok).map(|(device, _)| *device).collect();
+        if !self.powering {
+            self.power_on(out);
         }
     }
 
@@ -420,6 +443,7 @@ impl Target {
     pub fn confirm(&mut self, now: Instant) {
         self.ladder = None;
         self.failures = 0;
+        self.used.clear();
         self.phase = Phase::Down { why: Why::Ordered, at: now };
     }
 }
@@ -440,12 +464,14 @@ mod tests {
         target: Target,
         devices: Vec<Device>,
         action: FenceAction,
+        /// The one that was used last.
+        device: u16,
     }
 
     impl Bench {
         fn new(devices: usize) -> Self {
             let devices = vec![Device { attempts: 1, ..Device::of("fence_dummy") }; devices];
-            Self { target: Target::default(), devices, action: FenceAction::Off }
+            Self { target: Target::default(), devices, action: FenceAction::Off, device: 0 }
         }
 
         fn see(&mut self, ms: u64, want: Option<Want>, heard: bool, permit: bool) -> Vec<Deed> {
@@ -459,14 +485,23 @@ mod tests {
             };
             let mut out = Vec::new();
             self.target.step(at(ms), &sight, &mut out);
-            out
+            self.noted(out)
         }
 
         fn told(&mut self, ms: u64, ok: bool) -> Vec<Deed> {
             let mut out = Vec::new();
             let result = if ok { Ok(()) } else { Err(("no power".into(), true)) };
             let power = if self.target.powering { Power::On } else { Power::Off };
-            self.target.told(at(ms), (0, power), result, self.action, &mut out);
+            self.target.told(at(ms), (self.device, power), result, self.action, &mut out);
+            self.noted(out)
+        }
+
+        fn noted(&mut self, out: Vec<Deed>) -> Vec<Deed> {
+            for deed in &out {
+                if let Deed::Off(device) | Deed::On(device) = deed {
+                    self.device = *device;
+                }
+            }
             out
         }
     }
@@ -555,6 +590,30 @@ mod tests {
         assert_eq!(bench.told(20, true), [down(20), Deed::On(0)]);
         assert_eq!(bench.told(30, false), [Deed::StaysOff("no power".into()), Deed::On(1)]);
         assert_eq!(bench.told(40, true), []);
+    }
+
+    /// It may have switched off before it said that it failed.
+    #[test]
+    fn what_failed_is_switched_on_too_and_may_fail_again() {
+        let mut bench = Bench { action: FenceAction::Reboot, ..Bench::new(2) };
+        bench.devices[1].level = 2;
+        bench.see(0, Some(want(Why::Lost)), false, true);
+        assert_eq!(bench.told(10, false), [Deed::Off(1)]);
+        assert_eq!(bench.told(20, true), [down(20), Deed::On(1)]);
+        assert_eq!(bench.told(30, true), [Deed::On(0)]);
+        assert_eq!(bench.told(40, false), [Deed::Powered]);
+    }
+
+    /// One of two power supplies stays off otherwise, and nobody notices.
+    #[test]
+    fn what_was_switched_off_in_vain_is_switched_on_once_nobody_wants_it() {
+        let mut bench = Bench { action: FenceAction::Reboot, ..Bench::new(2) };
+        bench.see(0, Some(want(Why::Lost)), false, true);
+        assert_eq!(bench.told(10, true), [Deed::Off(1)]);
+        assert!(matches!(bench.told(20, false)[..], [Deed::Failed { .. }]));
+        assert_eq!(bench.see(30, None, true, true), [Deed::Dropped(Why::Lost), Deed::On(1)]);
+        assert_eq!(bench.told(40, false), [Deed::On(0)]);
+        assert_eq!(bench.told(50, true), [Deed::Powered]);
     }
 
     #[test]
