@@ -4,15 +4,21 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, fstatfs, openat2, statx,
+    AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, StatxFlags, openat2, statfs, statx,
 };
 
+use super::super::clock;
 use super::Aside;
+use crate::types::Instant;
 
 /// As often as one that seems to be the same is not read; then it is, whatever it seems.
-const TRUSTED: u32 = 10;
+const TRUSTED: u32 = 9;
+/// Far more than the coarsest clock that files get their times from takes between two ticks: two
+/// changes further apart than that have two marks.
+const TICK: Duration = Duration::from_millis(50);
 /// File systems (`statfs(2)`) whose files change their times when they change: ext2 to 4, XFS, Btrfs,
 /// tmpfs. Those of the kernel's own, such as sysfs, do not.
 const HONEST: [i64; 4] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994];
@@ -31,15 +37,23 @@ struct Mark {
 pub(super) struct Kept<T> {
     path: PathBuf,
     reading: Aside<io::Result<(T, bool)>>,
-    last: Option<(Mark, T)>,
-    /// Looks in a row that found the mark of `last`. A file that changes twice within a tick of the
-    /// kernel's clock has one mark for both, hence the first of these looks reads it again.
-    same: u32,
+    last: Option<Last<T>>,
+}
+
+struct Last<T> {
+    mark: Mark,
+    /// When it was seen first.
+    since: Instant,
+    held: T,
+    /// That was read when whatever changes gets another mark.
+    is_settled: bool,
+    /// Looks that did not read it since.
+    trusted: u32,
 }
 
 impl<T: Clone + Send + 'static> Kept<T> {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, reading: Aside::IDLE, last: None, same: 0 }
+        Self { path, reading: Aside::IDLE, last: None }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -51,29 +65,27 @@ impl<T: Clone + Send + 'static> Kept<T> {
         &mut self,
         read: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
     ) -> Result<io::Result<T>, String> {
-        let mark = mark(&self.path);
-        let is_same = mark.is_some() && mark == self.last.as_ref().map(|(mark, _)| *mark);
-        if is_same
-            && (1..TRUSTED).contains(&self.same)
-            && let Some((_, held)) = &self.last
-        {
-            self.same += 1;
-            return Ok(Ok(held.clone()));
+        let (now, mark) = (clock::now(), mark(&self.path));
+        let mut since = now;
+        if let Some(last) = self.last.as_mut().filter(|last| Some(last.mark) == mark) {
+            if last.is_settled && last.trusted < TRUSTED {
+                last.trusted += 1;
+                return Ok(Ok(last.held.clone()));
+            }
+            since = last.since;
         }
         let path = self.path.clone();
-        let work = move || {
-            let held = read(&path)?;
-            Ok((held, is_honest(&path)))
-        };
-        let (held, honest) = match self.reading.run(work).await? {
+        let work = move || Ok((read(&path)?, is_honest(&path)));
+        let (held, is_honest) = match self.reading.run(work).await? {
             Ok(read) => read,
             Err(e) => {
                 self.last = None;
                 return Ok(Err(e));
             }
         };
-        self.same = u32::from(is_same);
-        self.last = mark.filter(|_| honest).map(|mark| (mark, held.clone()));
+        let is_settled = now >= since + TICK;
+        let last = |mark| Last { mark, since, held: held.clone(), is_settled, trusted: 0 };
+        self.last = mark.filter(|_| is_honest).map(last);
         Ok(Ok(held))
     }
 }
@@ -108,6 +120,6 @@ fn mark(path: &Path) -> Option<Mark> {
 }
 
 fn is_honest(path: &Path) -> bool {
-    let system = std::fs::File::open(path).ok().and_then(|file| fstatfs(file).ok());
-    system.is_some_and(|s| i64::try_from(s.f_type).is_ok_and(|kind| HONEST.contains(&kind)))
+    let kind = statfs(path).ok().and_then(|system| i64::try_from(system.f_type).ok());
+    kind.is_some_and(|kind| HONEST.contains(&kind))
 }
