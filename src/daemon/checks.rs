@@ -188,7 +188,7 @@ async fn run(check: config::Check, line: Arc<Line>, inbox: wake::Sender<Input>) 
 /// An interval, give or take a little as the dice say, and to the nearest beat from there.
 fn until_next(now: Instant, interval: Duration, dice: u32) -> Duration {
     let spread = nanos(interval * JITTER / 100) * 2;
-    let drawn = u128::from(spread) * u128::from(dice) >> u32::BITS;
+    let drawn = (u128::from(spread) * u128::from(dice)) >> u32::BITS;
     let pause = nanos(interval) - spread / 2 + u64::try_from(drawn).unwrap_or(spread);
     let beat = nanos((interval / BEATS).min(LONGEST_BEAT)).max(1);
     let over = (now.nanos() + pause + beat / 2) % beat;
@@ -212,8 +212,8 @@ mod tests {
                 let pause = until_next(now, interval, n.wrapping_mul(GOLDEN));
                 assert_eq!((now + pause).nanos() % beat, 0);
                 let half = Duration::from_nanos(beat / 2);
-                let about = interval * 9 / 10 - half..=interval * 11 / 10 + half;
-                assert!(about.contains(&pause), "{interval:?}: {pause:?}");
+                let about = interval * 9 / 10..=interval * 11 / 10 + half * 2;
+                assert!(about.contains(&(pause + half)), "{interval:?}: {pause:?}");
             }
         }
     }

@@ -120,6 +120,5 @@ fn mark(path: &Path) -> Option<Mark> {
 }
 
 fn is_honest(path: &Path) -> bool {
-    let kind = statfs(path).ok().and_then(|system| i64::try_from(system.f_type).ok());
-    kind.is_some_and(|kind| HONEST.contains(&kind))
+    statfs(path).is_ok_and(|system| HONEST.contains(&system.f_type))
 }
