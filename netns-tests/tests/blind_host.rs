@@ -58,7 +58,8 @@ fn a_load_balancer_without_a_database_is_left_within_the_fall_time() -> Result {
     let mut front = Front::new("cut", Kind::Lease, Tier::Plain)?;
     let mut holder = front.start(database)?;
     // Jitter and the common beat, and a machine that is busy with other things.
-    let fall = (INTERVAL * 112 / 100 + TIMEOUT) * FALL;
+    let pauses = INTERVAL + INTERVAL / 5 * (FALL - 1);
+    let fall = pauses * 113 / 100 + TIMEOUT * FALL;
     let room = 250 * MS;
     for turn in 1..=3 {
         pause(turn * INTERVAL / 4);

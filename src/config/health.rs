@@ -8,8 +8,13 @@ use super::form;
 use super::keys::check::ROLES;
 use super::{Config, read, read_check};
 
-const INTERVAL: Duration = Duration::from_secs(1);
-const TIMEOUT: Duration = Duration::from_millis(500);
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
+/// A look's time by default, in tenths of its interval, and the bounds of that. Together with
+/// [`FAST`] what hangs is found within two intervals, jitter and all, from `interval` 350 ms on.
+const TIMEOUT: (u32, u32) = (3, 10);
+const TIMEOUTS: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(300)];
+/// How many pauses of a check that falls fit into its interval by default.
+const FAST: u32 = 5;
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(5);
 const WEIGHT: u8 = 10;
 
@@ -24,6 +29,8 @@ pub struct Check {
     pub effect: Effect,
     /// From the end of one run to the begin of the next, before jitter.
     pub interval: Duration,
+    /// The same while it falls: after a bad look at what was good, until it has failed or is good.
+    pub fast_interval: Duration,
     /// How long one run may take; reaching it is a failure.
     pub timeout: Duration,
     /// Runs in a row that must pass before a failed check passes again.
@@ -34,6 +41,15 @@ pub struct Check {
     pub restart_proxy: bool,
     /// The groups it is about; empty for all.
     pub groups: Vec<String>,
+}
+
+impl Check {
+    /// How long after it began to hang, at most and but for jitter, what is looked at has failed:
+    /// it hangs just after a good look, and each look from there takes all its time.
+    pub fn hung_after(&self) -> Duration {
+        let falls = self.fall.max(1);
+        self.interval + self.fast_interval * (falls - 1) + self.timeout * falls
+    }
 }
 
 /// What the failure of a check means.
@@ -197,11 +213,17 @@ pub(super) fn lower(check: read_check::Check) -> Option<Check> {
         Some("warn") => Effect::Warn,
         Some(_) | None => Effect::Disqualify,
     };
-    let timeout = if script { SCRIPT_TIMEOUT } else { TIMEOUT };
+    let interval = check.interval.as_ref().map_or(INTERVAL, |t| t.value);
+    let timeout = if script {
+        SCRIPT_TIMEOUT
+    } else {
+        (interval * TIMEOUT.0 / TIMEOUT.1).clamp(TIMEOUTS[0], TIMEOUTS[1])
+    };
     Some(Check {
         name,
         effect,
-        interval: check.interval.as_ref().map_or(INTERVAL, |t| t.value),
+        interval,
+        fast_interval: check.fast_interval.as_ref().map_or(interval / FAST, |t| t.value),
         timeout: check.timeout.as_ref().map_or(timeout, |t| t.value),
         rise: check.rise.as_ref().map_or(2, |n| n.value),
         fall: check.fall.as_ref().map_or(2, |n| n.value),

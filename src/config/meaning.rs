@@ -179,9 +179,9 @@ fn check(check: &Check) -> String {
         1 => "one bad look".to_owned(),
         n => format!("{n} bad looks in a row"),
     };
-    let every = show(check.interval);
+    let (every, hung) = (show(check.interval), show(check.hung_after()));
     format!(
-        "check {}: {}, every {every}; after {looks} {effect}",
+        "check {}: {}, every {every}; after {looks}, {hung} if it hangs, {effect}",
         check.name,
         check.what.in_words()
     )

@@ -52,6 +52,14 @@ impl Debounce {
         self.count(passed) || owed
     }
 
+    /// How long after a run the next one begins. A check that falls is looked at at once, or nearly:
+    /// whether it has failed is to be known soon. One that rises has time, for a host that is well
+    /// for a moment has not recovered.
+    pub fn pause(&self, interval: Duration, fast: Duration) -> Duration {
+        let falls = self.verdict == Some(true) && self.against > 0;
+        if falls { fast } else { interval }
+    }
+
     /// Counts a run; says whether the verdict changed.
     fn count(&mut self, passed: bool) -> bool {
         let Some(verdict) = self.verdict else {
@@ -368,6 +376,35 @@ mod tests {
     }
 
     #[test]
+    fn what_falls_is_looked_at_sooner_and_what_rises_is_not() {
+        let mut check = Debounce::new(2, 3);
+        let fast = S / 5;
+        assert_eq!(check.pause(S, fast), S, "before the first");
+        let runs = [
+            (true, S, "good"),
+            (false, fast, "one bad"),
+            (true, S, "good again"),
+            (false, fast, "one bad"),
+            (false, fast, "two bad"),
+            (false, S, "it has failed"),
+            (false, S, "and goes on"),
+            (true, S, "one good"),
+            (false, S, "bad again"),
+            (true, S, "one good"),
+            (true, S, "it passes"),
+        ];
+        for (passed, pause, words) in runs {
+            check.end(passed);
+            assert_eq!(check.pause(S, fast), pause, "{words}");
+        }
+        let mut check = Debounce::new(1, 1);
+        for passed in [false, true, false] {
+            check.end(passed);
+            assert_eq!(check.pause(S, fast), S, "nothing is between good and bad");
+        }
+    }
+
+    #[test]
     fn who_asked_hears_of_each_run_until_one_passes() {
         let mut check = Debounce::new(1, 3);
         assert!(check.end(true), "the first");
@@ -390,6 +427,7 @@ mod tests {
             what: config::Probe::Unit("haproxy.service".to_owned()),
             effect: Effect::Disqualify,
             interval: S,
+            fast_interval: S / 5,
             timeout: S / 2,
             rise: 2,
             fall: 2,

@@ -26,10 +26,13 @@ use super::talk::Input;
 /// hosts do not meet at their target.
 const JITTER: u32 = 10;
 
+/// From one draw to the next, as a part of all draws: the golden one spreads any number of them evenly.
+const GOLDEN: u32 = 0x9e37_79b9;
+
 /// Looks begin on a common beat of that many parts of the interval, or of the longest: hundreds of
 /// checks that wake the host together cost half of what they cost one by one.
-const BEATS: u32 = 50;
-const LONGEST_BEAT: Duration = Duration::from_millis(20);
+const BEATS: u32 = 20;
+const LONGEST_BEAT: Duration = Duration::from_millis(50);
 
 /// The checks of this host.
 pub(super) struct Checks {
@@ -142,6 +145,7 @@ async fn run(check: config::Check, line: Arc<Line>, inbox: wake::Sender<Input>) 
     let mut debounce = Debounce::new(check.rise, check.fall);
     let mut prober = Prober::new(&check.what);
     let mut said = Box::<str>::default();
+    let mut dice = random::word();
     loop {
         debounce.begin(line.asked.swap(false, Ordering::Relaxed));
         let began = clock::now();
@@ -171,23 +175,28 @@ async fn run(check: config::Check, line: Arc<Line>, inbox: wake::Sender<Input>) 
             let told = Checked { name, began, passed, verdict, found };
             asking::tell(&inbox, Input::Checked(told)).await;
         }
+        let pause = debounce.pause(check.interval, check.fast_interval);
+        dice = dice.wrapping_add(GOLDEN);
         tokio::select! {
-            () = sleep(until_next(clock::now(), check.interval)) => {}
+            () = sleep(until_next(clock::now(), pause, dice)) => {}
             () = line.hurry.notified() => {}
             () = prober.changed() => {}
         }
     }
 }
 
-/// An interval, give or take a little, and to the next beat from there.
-fn until_next(now: Instant, interval: Duration) -> Duration {
-    let spread = interval * JITTER / 100;
-    let twice = u32::try_from(spread.as_micros() * 2).unwrap_or(u32::MAX).max(1);
-    let pause =
-        interval.saturating_sub(spread) + Duration::from_micros(u64::from(random::word() % twice));
-    let beat = u64::try_from((interval / BEATS).min(LONGEST_BEAT).as_nanos()).unwrap_or(0).max(1);
-    let over = (now + pause).nanos() % beat;
-    pause + Duration::from_nanos(beat - over)
+/// An interval, give or take a little as the dice say, and to the nearest beat from there.
+fn until_next(now: Instant, interval: Duration, dice: u32) -> Duration {
+    let spread = nanos(interval * JITTER / 100) * 2;
+    let drawn = (u128::from(spread) * u128::from(dice)) >> u32::BITS;
+    let pause = nanos(interval) - spread / 2 + u64::try_from(drawn).unwrap_or(spread);
+    let beat = nanos((interval / BEATS).min(LONGEST_BEAT)).max(1);
+    let over = (now.nanos() + pause + beat / 2) % beat;
+    Duration::from_nanos(pause + beat / 2 - over)
+}
+
+fn nanos(of: Duration) -> u64 {
+    u64::try_from(of.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -196,14 +205,15 @@ mod tests {
 
     #[test]
     fn looks_begin_on_a_common_beat_about_an_interval_apart() {
-        let rows = [(100, 2), (500, 10), (1000, 20), (60_000, 20)];
+        let rows = [(20, 1), (100, 5), (500, 25), (1000, 50), (60_000, 50)];
         for (interval, beat) in rows.map(|(i, b)| (Duration::from_millis(i), b * 1_000_000)) {
             for n in 0..1000 {
                 let now = Instant::from_nanos(1 << 40) + n * Duration::from_micros(777);
-                let pause = until_next(now, interval);
+                let pause = until_next(now, interval, n.wrapping_mul(GOLDEN));
                 assert_eq!((now + pause).nanos() % beat, 0);
-                let about = interval * 9 / 10..=interval * 11 / 10 + interval / BEATS;
-                assert!(about.contains(&pause), "{interval:?}: {pause:?}");
+                let half = Duration::from_nanos(beat / 2);
+                let about = interval * 9 / 10..=interval * 11 / 10 + half * 2;
+                assert!(about.contains(&(pause + half)), "{interval:?}: {pause:?}");
             }
         }
     }

@@ -294,6 +294,17 @@ pub fn nd_filter(own: Ipv6Addr) -> Vec<Instruction> {
     program
 }
 
+/// What goes before one of these filters where one neighbour matters: rejects what is not about `ip`.
+pub fn about(ip: IpAddr) -> Vec<Instruction> {
+    // The sender of ARP, the target of an advertisement.
+    let (first, octets) = match ip {
+        IpAddr::V4(ip) => (28, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (62, ip.octets().to_vec()),
+    };
+    let words = octets.as_chunks().0.iter().map(|word| u32::from_be_bytes(*word));
+    (first..).step_by(4).zip(words).flat_map(|(at, word)| demand(LOAD_WORD, at, word)).collect()
+}
+
 /// Rejects unless what is loaded from `offset` equals `value`.
 const fn demand(load: u16, offset: u32, value: u32) -> [Instruction; 3] {
     [(load, 0, 0, offset), (JUMP_IF_EQUAL, 1, 0, value), REJECT]
@@ -544,6 +555,8 @@ mod tests {
         assert_eq!(run(&program, &reply_with_vip), u32::MAX, "a rival's answer to a client");
         assert_eq!(run(&arp_filter(OWN4, &[]), &gratuitous_arp(PEER_MAC, VIP4)), 0);
         assert_eq!(run(&arp_filter(OWN4, &[]), &arp_reply()), u32::MAX);
+        let of = |ip| run(&[about(IpAddr::V4(ip)), arp_filter(OWN4, &[])].concat(), &arp_reply());
+        assert_eq!((of(PEER4), of(VIP4)), (u32::MAX, 0));
     }
 
     #[test]
@@ -569,5 +582,7 @@ mod tests {
         }
         assert_eq!(run(&program, &neighbour_solicitation(PEER_MAC, PEER6, OWN6, None)), 0);
         assert_eq!(run(&program, &na_reply()[..53]), 0, "cut");
+        let of = |ip| run(&[about(IpAddr::V6(ip)), nd_filter(OWN6)].concat(), &na_reply());
+        assert_eq!((of(PEER6), of(VIP6)), (u32::MAX, 0));
     }
 }

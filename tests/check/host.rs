@@ -63,6 +63,17 @@ fn a_file_is_a_switch() {
         says(look(&holds).await, &format!("{} holds \"on duty\"", path.display()));
         dir.write("offline", "off\n");
         complains(look(&holds).await, "holds \"off\", not \"on duty\"");
+        // Nothing is missed that is as long as what was there, however soon it comes.
+        let mut prober = Prober::new(&holds);
+        for n in 0..90 {
+            let is_on = n % 5 == 0;
+            dir.write("offline", if is_on { "on duty" } else { "no duty" });
+            for _ in 0..=n % 3 {
+                assert_eq!(prober.look(SOON).await.is_ok(), is_on, "{n}");
+            }
+            tokio::time::sleep(Duration::from_millis(n / 30 * 30)).await;
+            assert_eq!(prober.look(SOON).await.is_ok(), is_on, "{n}");
+        }
         fs::remove_file(&path).unwrap();
         // A pipe that nobody writes to hangs whoever opens it: the time is up, and the next look
         // waits for the same thread.

@@ -37,7 +37,8 @@ fn the_defaults() {
         what: Probe::Tcp("127.0.0.1:5000".parse().unwrap()),
         effect: Effect::Disqualify,
         interval: Duration::from_secs(1),
-        timeout: Duration::from_millis(500),
+        fast_interval: Duration::from_millis(200),
+        timeout: Duration::from_millis(300),
         rise: 2,
         fall: 2,
         restart_proxy: false,
@@ -48,6 +49,31 @@ fn the_defaults() {
     assert_eq!(script.timeout, Duration::from_secs(5));
     assert_eq!(script.name, "run-healthy");
     assert_eq!(only("unit = \"a.mount\"\neffect = \"score\"").effect, Effect::Score(10));
+}
+
+/// Where nothing else is said, what hangs is found within two intervals, even if jitter makes each
+/// pause an eighth longer.
+#[test]
+fn what_hangs_is_found_within_two_intervals() {
+    for interval in [350, 500, 999, 1000, 5000, 60_000] {
+        let check = only(&format!("tcp = \"127.0.0.1:5000\"\ninterval = \"{interval}ms\""));
+        let pauses = check.interval + check.fast_interval;
+        assert_eq!(check.hung_after(), pauses + check.timeout * 2);
+        assert!(check.hung_after() + pauses / 8 <= check.interval * 2, "{check:?}");
+    }
+    let rows = [
+        ("interval = \"100ms\"", 100, 20),
+        ("interval = \"500ms\"", 150, 100),
+        ("interval = \"10s\"\nfast-interval = \"10s\"", 300, 10_000),
+        ("timeout = \"500ms\"\nfast-interval = \"10ms\"", 500, 10),
+    ];
+    for (keys, timeout, fast) in rows {
+        let check = only(&format!("tcp = \"127.0.0.1:5000\"\n{keys}"));
+        let times = (check.timeout.as_millis(), check.fast_interval.as_millis());
+        assert_eq!(times, (timeout, fast), "{keys}");
+    }
+    let slow = only("tcp = \"127.0.0.1:5000\"\nfall = 1\ntimeout = \"2s\"");
+    assert_eq!(slow.hung_after(), Duration::from_secs(3), "no second look, no pause before it");
 }
 
 #[test]
@@ -141,10 +167,10 @@ fn the_meaning() {
     assert_eq!(
         lines,
         [
-            "check w: 127.0.0.1:5000 answers as PostgreSQL does, every 1s; after 2 bad looks in a row \
-             the node must not hold writes if another one can",
-            "check haproxy-pg: HAProxy has 1 server or more up in pg, every 1s; after one bad look the \
-             node's priority counts 10 less",
+            "check w: 127.0.0.1:5000 answers as PostgreSQL does, every 1s; after 2 bad looks in a \
+             row, 1.8s if it hangs, the node must not hold writes if another one can",
+            "check haproxy-pg: HAProxy has 1 server or more up in pg, every 1s; after one bad look, \
+             1.3s if it hangs, the node's priority counts 10 less",
         ]
     );
 }

@@ -1,10 +1,11 @@
 //! Checks.
 
 use super::super::diag::{Diagnostic, Span};
-use super::super::health::name;
+use super::super::health::{INTERVAL, name};
 use super::super::keys::check::KINDS;
 use super::super::read::{At, File, Group};
 use super::super::read_check::Check;
+use super::super::walk::show;
 
 pub(super) fn check(file: &File, found: &mut Vec<Diagnostic>) {
     for (i, check) in file.checks.iter().enumerate() {
@@ -12,6 +13,7 @@ pub(super) fn check(file: &File, found: &mut Vec<Diagnostic>) {
         misplaced(check, found);
         groups(file, check, found);
         no_proxy(file, check, found);
+        pace(check, found);
         let mine = name(check);
         let twin = file.checks[..i].iter().find(|other| mine.is_some() && name(other) == mine);
         if let Some(twin) = twin {
@@ -107,6 +109,18 @@ fn no_proxy(file: &File, check: &Check, found: &mut Vec<Diagnostic>) {
         let d = Diagnostic::error(restart.at.clone(), "there is no proxy to restart")
             .label("no group of this check has a `proxy`")
             .help("give its group a `proxy`, or take this out");
+        found.push(d);
+    }
+}
+
+/// A pause that is to be the shorter one.
+fn pace(check: &Check, found: &mut Vec<Diagnostic>) {
+    let Some(fast) = &check.fast_interval else { return };
+    let interval = check.interval.as_ref().map_or(INTERVAL, |t| t.value);
+    if fast.value > interval {
+        let d = Diagnostic::error(fast.at.clone(), "`fast-interval` is longer than `interval`")
+            .label(format!("`interval` is {}", show(interval)))
+            .help("make it shorter, or take it out: it is a fifth of `interval` then");
         found.push(d);
     }
 }

@@ -237,9 +237,18 @@ pub(in super::super) static CHECK: Table = Table {
             doc: "How long after one look the next one begins.",
         },
         Key {
+            name: "fast-interval",
+            kind: time(10, HOUR),
+            need: Need::Optional("a fifth of `interval`"),
+            example: "\"200ms\"",
+            doc: "The same while the check falls: after a bad look, until `fall` of them make it fail \
+                  or a good one ends that. What hangs has failed after `interval` + `fast-interval` x \
+                  (`fall` - 1) + `timeout` x `fall`, give or take a tenth of the pauses.",
+        },
+        Key {
             name: "timeout",
             kind: time(10, HOUR),
-            need: Need::Optional("500ms; of `run` 5s"),
+            need: Need::Optional("three tenths of `interval`, from 100ms to 300ms; of `run` 5s"),
             example: "\"1s\"",
             doc: "How long one look may take. Then it has failed, and a script is killed with all \
                   that it started.",

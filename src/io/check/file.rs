@@ -1,31 +1,39 @@
 //! A file says that this host may serve: by what it holds, or by not being there.
 
-use std::fs;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::super::http::reason;
-use super::{Aside, Limit};
+use super::Limit;
+use super::kept::{Kept, is_there};
 
 /// As much as is read, in bytes.
 const LONGEST: u64 = 4096;
 
 pub(super) struct File {
-    path: PathBuf,
     value: Option<String>,
-    reading: Aside<io::Result<String>>,
+    kept: Kept<String>,
 }
 
 impl File {
     pub(super) fn new(path: PathBuf, value: Option<String>) -> Self {
-        Self { path, value, reading: Aside::IDLE }
+        Self { value, kept: Kept::new(path) }
     }
 
     pub(super) async fn look(&mut self, limit: &mut Limit) -> Result<String, String> {
-        let shown = self.path.display().to_string();
-        let path = self.path.clone();
+        let path = self.kept.path();
+        let shown = path.display().to_string();
+        if self.value.is_none()
+            && let Some(there) = is_there(path)
+        {
+            return if there {
+                Err(format!("{shown} is there"))
+            } else {
+                Ok(format!("{shown} is not there"))
+            };
+        }
         let content = self.value.is_some();
-        let reading = self.reading.run(move || read(&path, content));
+        let reading = self.kept.get(move |path| read(path, content));
         let held = limit.of(reading, &format!("{shown} cannot be read")).await??;
         match (held, &self.value) {
             (Ok(held), Some(value)) if held.trim() == value.trim() => {
@@ -50,9 +58,9 @@ impl File {
 /// What it holds; nothing where that is not wanted.
 fn read(path: &Path, content: bool) -> io::Result<String> {
     if !content {
-        return fs::symlink_metadata(path).map(|_| String::new());
+        return std::fs::symlink_metadata(path).map(|_| String::new());
     }
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(LONGEST).read_to_end(&mut bytes)?;
+    std::fs::File::open(path)?.take(LONGEST).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -8,6 +8,7 @@ mod file;
 mod haproxy;
 mod http;
 mod interface;
+mod kept;
 mod neighbour;
 mod ping;
 mod postgresql;

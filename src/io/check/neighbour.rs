@@ -83,7 +83,7 @@ impl Neighbour {
         let found = limit.of(finding, "the interfaces cannot be read").await??;
         let found = found.map_err(|e| reason(&e))?;
         let way = found.ok_or_else(|| format!("{ip} is in no network of this host"))?;
-        let socket = open(&way).map_err(|e| format!("{}: {}", way.name, reason(&e)))?;
+        let socket = open(&way, ip).map_err(|e| format!("{}: {}", way.name, reason(&e)))?;
         Ok(Line { way, socket: Some(socket) })
     }
 }
@@ -168,17 +168,21 @@ fn same_network(a: IpAddr, b: IpAddr, mask: IpAddr) -> bool {
     }
 }
 
-/// A socket that hears what is said to the one who asks, and nothing else.
-fn open(way: &Way) -> io::Result<UdpSocket> {
-    let (protocol, filter) = match way.own {
+/// A socket that hears what `ip` says to the one who asks, and nothing else. One answer is enough: the
+/// kernel keeps no more of those that others asked for between two looks, each of which costs as
+/// much as one of ours.
+fn open(way: &Way, ip: IpAddr) -> io::Result<UdpSocket> {
+    let (protocol, answers) = match way.own {
         IpAddr::V4(own) => (ETH_P_ARP, announce::arp_filter(own, &[])),
         IpAddr::V6(own) => (ETH_P_IPV6, announce::nd_filter(own)),
     };
+    let filter = [announce::about(ip), answers].concat();
     let kind = Type::RAW.nonblocking().cloexec();
     let socket = Socket::new(Domain::PACKET, kind, Some(Protocol::from(0)))?;
     let program: Vec<_> =
         filter.iter().map(|&(code, t, f, operand)| SockFilter::new(code, t, f, operand)).collect();
     socket.attach_filter(&program)?;
+    socket.set_recv_buffer_size(0)?;
     bind_packet(&socket, if_nametoindex(way.name.as_str())?, protocol)?;
     // Tokio's name for whatever has datagrams.
     UdpSocket::from_std(socket.into())

@@ -19,7 +19,8 @@ pub(super) async fn look(ip: IpAddr, limit: &mut Limit) -> Result<String, String
 
 async fn echo(ip: IpAddr) -> io::Result<()> {
     let socket = open(ip)?;
-    let mark: Mark = random::bits()?.to_ne_bytes().first_chunk().copied().unwrap_or_default();
+    let words = (u64::from(random::word()), u64::from(random::word()));
+    let mark: Mark = (words.0 << 32 | words.1).to_ne_bytes();
     socket.send(&request(Family::of(ip), mark)).await?;
     let mut packet = [0; 256];
     loop {

@@ -9,27 +9,26 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::super::http::reason;
 use super::super::proxy::pidfd::{self, Pidfd};
-use super::{Aside, Limit};
+use super::Limit;
+use super::kept::Kept;
 
 /// Nothing that holds a number is longer, in bytes.
 const LONGEST: u64 = 4096;
 
 pub(super) struct Process {
-    path: PathBuf,
-    reading: Aside<io::Result<u32>>,
+    file: Kept<u32>,
     /// The process that was there.
     held: Option<(u32, Pidfd)>,
 }
 
 impl Process {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, reading: Aside::IDLE, held: None }
+        Self { file: Kept::new(path), held: None }
     }
 
     pub(super) async fn look(&mut self, limit: &mut Limit) -> Result<String, String> {
-        let shown = self.path.display().to_string();
-        let path = self.path.clone();
-        let reading = self.reading.run(move || read(&path));
+        let shown = self.file.path().display().to_string();
+        let reading = self.file.get(read);
         let read = limit.of(reading, &format!("{shown} cannot be read")).await??;
         let pid = match read {
             Ok(pid) => pid,

@@ -13,6 +13,7 @@ use super::scenes::begin;
 use super::world::World;
 
 const INTERVAL: Duration = Duration::from_millis(100);
+const FAST: Duration = Duration::from_millis(20);
 const TIMEOUT: Duration = Duration::from_millis(50);
 const RUNS: u32 = 2;
 
@@ -23,6 +24,7 @@ pub(crate) fn add_to(config: &mut Config) {
         what: Probe::Tcp("10.0.9.9:5432".parse().unwrap()),
         effect: Effect::Disqualify,
         interval: INTERVAL,
+        fast_interval: FAST,
         timeout: TIMEOUT,
         rise: RUNS,
         fall: RUNS,
@@ -79,14 +81,15 @@ impl World {
 
     pub(crate) fn check_done(&mut self, host: usize, began: Instant) {
         let passed = !self.hosts[host].ill;
-        let spread = nanos(INTERVAL) / 5;
-        let pause = nanos(INTERVAL) - spread / 2 + self.random.draw(spread);
+        let jitter = self.random.draw(nanos(INTERVAL) / 5);
         let Some(line) = &mut self.hosts[host].line else { return };
         line.running = false;
         line.run += 1;
         let (run, at_once) = (line.run, line.asked);
         let tells = line.debounce.end(passed);
         let verdict = line.debounce.verdict().unwrap();
+        let pause = nanos(line.debounce.pause(INTERVAL, FAST));
+        let pause = pause - pause / 10 + pause * jitter / nanos(INTERVAL);
         self.later(host, if at_once { 0 } else { pause }, Arrival::CheckDue(run));
         if tells {
             let found = if passed { "accepts" } else { "no answer" }.into();
@@ -104,7 +107,8 @@ impl World {
 
 /// The longest that a host takes to notice.
 fn notice() -> Real {
-    u64::from(RUNS) * (nanos(INTERVAL) * 11 / 10 + nanos(TIMEOUT))
+    let pauses = nanos(INTERVAL) + nanos(FAST) * u64::from(RUNS - 1);
+    pauses * 11 / 10 + nanos(TIMEOUT) * u64::from(RUNS)
 }
 
 /// All hosts lose what they need, and get it back each at another moment: nobody moves.
