@@ -138,6 +138,55 @@ fn groups_of_one_sync_move_together_in_plain_vrrp() -> Result {
     Ok(())
 }
 
+/// What one of the groups needs is gone from a host: all of them leave it, and come back with it.
+/// Where it is gone everywhere, nothing moves.
+#[test]
+fn what_one_group_lacks_moves_all_of_its_sync_in_plain_vrrp() -> Result {
+    let cluster = Cluster::new("lacks-vrrp")?;
+    for host in [&cluster.hap1, &cluster.hap2] {
+        host.plug("eth1", "br1", &[])?;
+    }
+    let mut config = String::new();
+    for (name, vrid, vip) in [("writes", 85, "192.168.34.85"), ("reads", 86, OTHER)] {
+        config += &format!(
+            "\n[[group]]\nname = \"{name}\"\nvrid = {vrid}\naddresses = [\"{vip}/24\"]\n\
+             interface = \"eth0\"\npreempt = true\nsync = \"pair\"\n"
+        );
+    }
+    config += "\n[[check]]\nname = \"storage\"\ninterface = \"eth1\"\ninterval = \"200ms\"\n\
+               groups = [\"reads\"]\n";
+    let (one, _two) = cluster.start(&config, "writes")?;
+    let both = [IpAddr::from(VIP), other()];
+    let wait = |host: &str, what: &str| {
+        let at = Stamp::now();
+        wait_until(what, 20 * SECOND, || Ok(held(&cluster.watch, both, [host, host])))?;
+        println!("{what}: both at {host} after {:?}", Stamp::now().since(at));
+        Ok::<_, netns_tests::Error>(())
+    };
+    wait("hap1", "started")?;
+
+    cluster.hap1.ip("link set eth1 down")?;
+    wait("hap2", "the storage is gone from hap1")?;
+    let said = one.ctl(&["explain", "writes"])?;
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    println!("{said}");
+    let why = "kept together with reads, which cannot be served here: check storage fails";
+    assert!(said.contains(why), "{said}");
+    let moves = || both.map(|vip| cluster.watch.holders(vip)).concat();
+    let before = moves();
+    cluster.hap2.ip("link set eth1 down")?;
+    pause(3 * SECOND);
+    assert_eq!(moves(), before);
+
+    cluster.hap1.ip("link set eth1 up")?;
+    wait("hap1", "it is there again")?;
+    let before = moves();
+    cluster.hap2.ip("link set eth1 up")?;
+    pause(3 * SECOND);
+    assert_eq!(moves(), before);
+    Ok(())
+}
+
 /// Two hosts and whatever has a vote beside them.
 struct Pair {
     vipds: [Option<Vipd>; 2],

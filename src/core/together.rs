@@ -14,6 +14,8 @@ use crate::types::{Instant, VoterIx};
 use super::Node;
 use super::event::Action;
 use super::group::{Bond, Group, Part, Ties};
+use super::why;
+use super::worth::Worth;
 
 /// Groups that belong together, or apart.
 #[derive(Debug)]
@@ -217,6 +219,20 @@ fn absent(group: &Group) -> String {
     format!("{}, which {}", group.config.name, group.absence())
 }
 
+/// A group that falls short on this host, and why.
+fn short(group: &Group, deficit: u8) -> String {
+    let name = &group.config.name;
+    if !group.is_fit() {
+        format!("{name}, which cannot be served here: {}", why::unfit(group))
+    } else if group.is_suspect() {
+        format!("{name}, whose proxy failed too often here lately")
+    } else if deficit >= Worth::SUSPECT {
+        format!("{name}, which could not be served here a while ago")
+    } else {
+        format!("{name}, which falls {deficit} points short here")
+    }
+}
+
 /// What others come to, for one that is kept together with them.
 fn bond<'a>(others: &(impl Iterator<Item = &'a Group> + Clone), held: bool) -> Bond {
     let worst = others.clone().max_by_key(|g| g.shortfall(held));
@@ -225,7 +241,7 @@ fn bond<'a>(others: &(impl Iterator<Item = &'a Group> + Clone), held: bool) -> B
     let bar = gone.or_else(waits);
     Bond {
         deficit: worst.map_or(0, |g| g.shortfall(held)),
-        worst: worst.map(|g| g.config.name.as_str().into()),
+        worst: worst.map(|g| short(g, g.shortfall(held)).into()),
         bar: bar.map(absent),
         parts: gone.is_some(),
         last: others.clone().filter_map(Group::silent_at).max(),

@@ -7,7 +7,6 @@ use crate::types::{Instant, Priority};
 use super::super::Out;
 use super::super::election::Heard;
 use super::super::links::NotReady;
-use super::super::worth::Worth;
 use super::{Group, State, Then};
 
 /// How a group stands on this host, to those it is kept together with.
@@ -30,7 +29,7 @@ pub(crate) enum Part {
 pub(crate) struct Bond {
     /// By how much the worst of them falls short.
     pub(crate) deficit: u8,
-    /// Which one that is.
+    /// Which one that is, and why, in words.
     pub(crate) worst: Option<Box<str>>,
     /// Why none is taken here: the first that is in the way.
     pub(crate) bar: Option<String>,
@@ -75,10 +74,9 @@ impl Ties {
         self.bond.as_ref()?.bar.as_deref()
     }
 
-    /// Which group that belongs with it falls short by more than `own`.
-    pub(crate) fn worse_than(&self, own: u8) -> Option<(&str, u8)> {
-        let bond = self.bond.as_ref().filter(|b| b.deficit > own)?;
-        Some((bond.worst.as_deref()?, bond.deficit))
+    /// Which group that belongs with it falls short by more than `own`, in words.
+    pub(crate) fn worse_than(&self, own: u8) -> Option<&str> {
+        self.bond.as_ref().filter(|b| b.deficit > own)?.worst.as_deref()
     }
 }
 
@@ -177,14 +175,7 @@ impl Group {
 
     /// Whether a worse health than its own is what speaks against this host.
     pub(crate) fn together_words(&self) -> Option<String> {
-        if let Some(bar) = self.ties.bar() {
-            return Some(format!("kept together with {bar}"));
-        }
-        let (name, deficit) = self.ties.worse_than(self.deficit())?;
-        Some(if deficit == Worth::UNFIT {
-            format!("kept together with {name}, which cannot be served well here")
-        } else {
-            format!("kept together with {name}, which falls {deficit} points short here")
-        })
+        let why = self.ties.bar().or_else(|| self.ties.worse_than(self.deficit()))?;
+        Some(format!("kept together with {why}"))
     }
 }
