@@ -144,6 +144,7 @@ enum Arrival {
     Look(bool),
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "each is another thing that can be wrong")]
 struct Host {
     node: Option<Node>,
     stopped: bool,
