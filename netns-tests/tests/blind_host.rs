@@ -15,8 +15,9 @@ use std::time::Duration;
 use netns_tests::freezer::StuckDisk;
 use netns_tests::front::{DATABASE, Front, PORT, Tier, explain, says};
 use netns_tests::peer::haproxy;
+use netns_tests::peer::keepalived::{self, Instance};
 use netns_tests::trio::{GROUP, Kind, Trio, VIP};
-use netns_tests::{Error, Host, Result, Stamp, pause, wait_until};
+use netns_tests::{Error, Host, Lab, Proc, Result, Stamp, Watch, pause, wait_until};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -320,5 +321,43 @@ fn a_killed_proxy_is_noticed_by_the_kernels_word() -> Result {
     noticed.sort_unstable();
     // A machine that is busy elsewhere may be late now and then.
     assert!(noticed[1] < 20 * MS, "{noticed:?}");
+    Ok(())
+}
+
+/// Three keepalived as they are set up by default: the one with the highest priority preempts.
+fn keepalived_by_default(label: &str) -> Result<(Lab, Watch, Vec<Host>, Vec<Proc>)> {
+    let (lab, watch) = (Lab::new(label)?, Watch::new());
+    let (mut hosts, mut processes) = (Vec::new(), Vec::new());
+    for n in 0..3_u8 {
+        let host = lab.host(&format!("hap{}", n + 1), &[&format!("192.168.34.13{}/24", n + 2)])?;
+        watch.follow(&host)?;
+        processes.push(keepalived::start(&host, &[default_instance(n)])?);
+        hosts.push(host);
+    }
+    watch.wait_holders(VIP.into(), &["hap1"], 10 * SECOND)?;
+    Ok((lab, watch, hosts, processes))
+}
+
+fn default_instance(n: u8) -> Instance {
+    Instance::new(85, 150 - 10 * n, &[&format!("{VIP}/24")])
+}
+
+/// Blind spots 9 and 10, before: a power loss costs three adverts and a skew, and the return of the
+/// host a second interruption.
+#[test]
+fn a_host_that_comes_back_interrupts_again_with_keepalived() -> Result {
+    let (_lab, watch, hosts, mut processes) = keepalived_by_default("return-keepalived")?;
+    let at = Stamp::now();
+    hosts[0].power_loss()?;
+    drop(processes.remove(0));
+    let taken = watch.wait_event(VIP.into(), true, at, 5 * SECOND)?;
+    println!("keepalived: another host has the address {:?} after power loss", taken.at.since(at));
+    pause(SECOND);
+    let holder = watch.holders_now(VIP.into());
+    hosts[0].power_on()?;
+    watch.follow(&hosts[0])?;
+    let _back = keepalived::start(&hosts[0], &[default_instance(0)])?;
+    watch.wait_holders(VIP.into(), &["hap1"], 10 * SECOND)?;
+    println!("keepalived: it left {holder:?}, who served well, for the host that came back");
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::read_fence::{device, settings};
 use super::routing::{lower_routes, lower_rules};
 use super::{
     Address, Announce, Checksum, Config, Group, Lease, Node, Proxy, ProxyKind, Router, Run, Safety,
-    Sessions, Transport, Watchdog, Witness,
+    Sessions, Tls, Transport, Watchdog, Witness,
 };
 use crate::types::{Centis, Family, Priority, Version, VrId};
 
@@ -60,6 +60,10 @@ fn sessions(s: read::Sessions) -> Option<Sessions> {
         user: value(s.user).unwrap_or_else(|| "vipd".to_owned()),
         database: value(s.database).unwrap_or_else(|| "postgres".to_owned()),
         password_file: value(s.password_file).map(PathBuf::from),
+        tls: match value(s.tls).as_deref() {
+            Some("verify") => Tls::Verify { ca: value(s.ca).map(PathBuf::from) },
+            _ => Tls::Off,
+        },
     })
 }
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::walk::show;
 use super::{
-    Check, Config, Effect, Group, Hook, HookKind, Proxy, ProxyKind, Run, Safety, Style, Transport,
+    Check, Config, Effect, Group, Hook, HookKind, Proxy, ProxyKind, Run, Safety, Style, Tls,
+    Transport,
 };
 use crate::types::{Family, Priority};
 
@@ -37,9 +38,10 @@ impl Config {
             let servers: Vec<_> = sessions.servers.iter().map(ToString::to_string).collect();
             out.push(String::new());
             out.push(format!(
-                "sessions of a dead host are ended by {} on {}",
+                "sessions of a dead host are ended by {} on {}{}",
                 sessions.user,
-                servers.join(", ")
+                servers.join(", "),
+                if sessions.tls == Tls::Off { "" } else { ", over TLS" }
             ));
         }
         if let Some(watchdog) = &self.watchdog {

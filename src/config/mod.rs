@@ -120,6 +120,20 @@ pub struct Sessions {
     pub database: String,
     /// File with the password.
     pub password_file: Option<PathBuf>,
+    /// How they are talked to.
+    pub tls: Tls,
+}
+
+/// How a server is talked to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// In clear.
+    Off,
+    /// Over TLS, once the certificate names the server's address.
+    Verify {
+        /// PEM file of the only authorities that are trusted; `None` for those of the host.
+        ca: Option<PathBuf>,
+    },
 }
 
 /// The hardware watchdog of each node.

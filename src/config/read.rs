@@ -192,6 +192,8 @@ pub(super) struct Sessions {
     pub(super) user: Option<At<String>>,
     pub(super) database: Option<At<String>>,
     pub(super) password_file: Option<At<String>>,
+    pub(super) tls: Option<At<String>>,
+    pub(super) ca: Option<At<String>>,
 }
 
 /// `[watchdog]`
@@ -284,6 +286,8 @@ fn sessions(at: Span, v: &View<'_>) -> Sessions {
         user: v.text("user"),
         database: v.text("database"),
         password_file: v.text("password-file"),
+        tls: v.text("tls"),
+        ca: v.text("ca"),
     }
 }
 

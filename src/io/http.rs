@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use super::tls;
 
 /// Bytes both ways.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -91,7 +91,7 @@ impl Place {
             return Ok(Box::new(Curt(stream)));
         }
         let name = ServerName::try_from(host.clone()).map_err(|e| format!("{host}: {e}"))?;
-        let authorities = tokio::task::spawn_blocking(authorities).await;
+        let authorities = tokio::task::spawn_blocking(tls::native).await;
         let authorities = authorities.map_err(|e| e.to_string())??;
         let stream = TlsConnector::from(authorities).connect(name, stream).await;
         Ok(Box::new(stream.map_err(|e| format!("TLS with {host}: {e}"))?))
@@ -116,27 +116,6 @@ pub(super) fn reason(error: &io::Error) -> String {
 /// of ports waiting for a minute each.
 pub(super) fn unlingering(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
-}
-
-/// Whom the host trusts, read once.
-fn authorities() -> Result<Arc<ClientConfig>, String> {
-    static ONCE: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    if let Some(known) = ONCE.get() {
-        return Ok(Arc::clone(known));
-    }
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    let (good, _) = roots.add_parsable_certificates(found.certs);
-    if good == 0 {
-        return Err("this host trusts no certificate authority; install ca-certificates".into());
-    }
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::clone(ONCE.get_or_init(|| Arc::new(config))))
 }
 
 /// Asks once, and hands the answer to `read` while its body still comes in.

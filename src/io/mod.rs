@@ -33,6 +33,7 @@ pub mod sessions;
 pub mod sockdiag;
 pub mod tickle;
 pub mod timekeeping;
+mod tls;
 pub mod trust;
 pub mod wake;
 pub mod watchdog;

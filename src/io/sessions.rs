@@ -3,10 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::fence::secrets;
-use crate::config::Sessions;
+use super::tls;
+use crate::config::{Sessions, Tls};
 
 /// The most sessions that are ended at a time.
 const MOST: i64 = 10_000;
@@ -89,9 +92,26 @@ async fn connect(server: SocketAddr, with: &Sessions) -> Result<Client, Failed> 
     if let Some(path) = &with.password_file {
         config.password(secrets::read_file(path).map_err(refused)?.as_bytes());
     }
-    let (client, connection) = config.connect(NoTls).await?;
-    // It ends with the client.
-    tokio::spawn(connection);
+    // A connection ends with its client.
+    let client = match &with.tls {
+        Tls::Off => {
+            let (client, connection) = config.ssl_mode(SslMode::Disable).connect(NoTls).await?;
+            tokio::spawn(connection);
+            client
+        }
+        Tls::Verify { ca } => {
+            let ca = ca.clone();
+            let trusted = tokio::task::spawn_blocking(move || {
+                ca.map_or_else(tls::native, |ca| tls::only(&ca))
+            });
+            let trusted = trusted.await.map_err(|e| refused(e.to_string()))?.map_err(refused)?;
+            let tls = MakeRustlsConnect::new((*trusted).clone());
+            // A server without TLS is told nothing, not even who asks.
+            let (client, connection) = config.ssl_mode(SslMode::Require).connect(tls).await?;
+            tokio::spawn(connection);
+            client
+        }
+    };
     let lacks = client.query(LACKS, &[]).await?;
     let lacks: Vec<&str> = lacks.iter().map(|row| row.get(0)).collect();
     if lacks.is_empty() {

@@ -19,6 +19,7 @@
 #![allow(clippy::unwrap_used, reason = "what the simulator draws fits, and a test may panic")]
 
 mod lease;
+mod ties;
 mod world;
 
 use std::time::Duration;

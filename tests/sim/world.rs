@@ -8,12 +8,15 @@ use std::time::Duration;
 
 use vipd::config;
 use vipd::core::Node;
+use vipd::core::check::Checked;
 use vipd::core::event::{
     Action, Event, Failure, Inheritance, KernelAddress, Link, ProxyEvent, ProxyOrder, Secrets, Task,
 };
 use vipd::core::status::Role;
 use vipd::types::{Family, IfIndex, Instant, Mac, Priority};
 use vipd::wire::vrrp::Meta;
+
+use crate::ties;
 
 const ETH0: IfIndex = IfIndex(2);
 /// What a kernel may take for a request.
@@ -28,6 +31,15 @@ pub(crate) struct Cluster {
     pub(crate) ipv6: bool,
     pub(crate) proxy: bool,
     pub(crate) extra_addresses: usize,
+    /// A second group, with a check of its own: kept together with the first, or apart.
+    pub(crate) tied: Option<Tied>,
+}
+
+/// How two groups are tied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tied {
+    Together,
+    Apart,
 }
 
 impl Cluster {
@@ -40,6 +52,7 @@ impl Cluster {
             ipv6: false,
             proxy: false,
             extra_addresses: 0,
+            tied: None,
         }
     }
 
@@ -71,6 +84,9 @@ impl Cluster {
         if self.proxy {
             text += "[group.proxy]\ncommand = [\"/bin/proxy\"]\n";
         }
+        if let Some(tied) = self.tied {
+            text += &ties::second(tied, self.preempt);
+        }
         text
     }
 }
@@ -99,19 +115,36 @@ pub(crate) enum Fault {
     CarrierUp(usize),
     /// The proxy dies whenever it was started.
     BreakProxy(usize),
+    /// What the second group needs is gone from the host,
+    Lack(usize),
+    /// or is there again.
+    Find(usize),
 }
 
 enum Arrival {
-    Advert { meta: Meta, bytes: Vec<u8>, crossed: bool },
-    Neighbour { ip: IpAddr, mac: Mac },
-    Probe { asker: usize, target: IpAddr },
+    Advert {
+        meta: Meta,
+        bytes: Vec<u8>,
+        crossed: bool,
+    },
+    Neighbour {
+        ip: IpAddr,
+        mac: Mac,
+    },
+    Probe {
+        asker: usize,
+        target: IpAddr,
+    },
     Done(Task, Result<(), Failure>),
     Address(KernelAddress),
     AddressGone(KernelAddress),
     Link(Link),
     Proxy(u16, ProxyEvent),
+    /// What the second group needs is looked at: in its turn, or because the core asked (`false`).
+    Look(bool),
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "each is another thing that can be wrong")]
 struct Host {
     node: Option<Node>,
     stopped: bool,
@@ -120,6 +153,9 @@ struct Host {
     stalled_until: Instant,
     queue: Vec<Arrival>,
     proxy_broken: bool,
+    lacks: bool,
+    /// What the last look found that the core was told.
+    told: Option<bool>,
     last_advert: Option<Instant>,
     longest_silence: Duration,
     /// Which incarnation of the daemon an answer is for.
@@ -127,7 +163,7 @@ struct Host {
 }
 
 pub(crate) struct World {
-    seed: u64,
+    pub(crate) seed: u64,
     random: u64,
     pub(crate) now: Instant,
     config: Arc<config::Config>,
@@ -183,11 +219,13 @@ impl World {
     }
 
     fn holders(&self) -> Vec<usize> {
-        (0..3).filter(|h| self.serves(*h)).collect()
+        self.holders_of(0)
     }
 
-    fn serves(&self, host: usize) -> bool {
-        self.hosts[host].carrier && self.hosts[host].addresses.contains(&vip(0))
+    /// Who has this address, and a link.
+    pub(crate) fn holders_of(&self, address: usize) -> Vec<usize> {
+        let serves = |h: &usize| self.hosts[*h].carrier && self.has(*h, address);
+        (0..3).filter(serves).collect()
     }
 
     /// The one holder, if there is one.
@@ -310,9 +348,12 @@ impl World {
         for what in std::mem::take(&mut self.hosts[host].queue) {
             self.feed(host, what);
         }
-        let due = self.hosts[host].node.as_ref().and_then(Node::deadline);
-        if due.is_some_and(|at| at <= self.now) {
-            self.step(host, Event::Tick);
+        // What one group does may make another one that belongs with it due at once.
+        for _ in 0..self.config.groups.len() {
+            let due = self.hosts[host].node.as_ref().and_then(Node::deadline);
+            if due.is_some_and(|at| at <= self.now) {
+                self.step(host, Event::Tick);
+            }
         }
         let due = self.hosts[host].node.as_ref().and_then(Node::deadline);
         let name = Self::name(host);
@@ -338,7 +379,8 @@ impl World {
             | Arrival::Address(_)
             | Arrival::AddressGone(_)
             | Arrival::Link(_)
-            | Arrival::Proxy(..)) => {
+            | Arrival::Proxy(..)
+            | Arrival::Look(_)) => {
                 if self.now < self.hosts[host].stalled_until {
                     self.hosts[host].queue.push(what);
                 } else {
@@ -362,8 +404,24 @@ impl World {
             Arrival::AddressGone(a) => self.step(host, Event::AddressGone(a)),
             Arrival::Link(link) => self.step(host, Event::Link(link)),
             Arrival::Proxy(group, event) => self.step(host, Event::Proxy(group, event)),
+            Arrival::Look(in_turn) => self.look(host, in_turn),
             Arrival::Probe { .. } => {}
         }
+    }
+
+    fn look(&mut self, host: usize, in_turn: bool) {
+        let passed = !self.hosts[host].lacks;
+        if in_turn {
+            let pause = Duration::from_micros(90_000 + self.draw(20_000));
+            self.later(host, pause, Arrival::Look(in_turn));
+        }
+        if in_turn && self.hosts[host].told == Some(passed) {
+            return;
+        }
+        self.hosts[host].told = Some(passed);
+        let found = if passed { "there" } else { "gone" }.into();
+        let (name, began) = (ties::CHECK.into(), self.now);
+        self.step(host, Event::Checked(Checked { name, began, passed, verdict: passed, found }));
     }
 
     fn step(&mut self, host: usize, event: Event<'_>) {
@@ -392,6 +450,7 @@ impl World {
                 }
             }
             Action::Kernel(task) => self.kernel(host, task),
+            Action::Hasten(_) => self.later(host, Duration::ZERO, Arrival::Look(false)),
             Action::Proxy(group, order) => self.proxy(host, group, order),
             Action::Note(note) => {
                 self.moves += u64::from(note.kind == "active");
@@ -408,7 +467,6 @@ impl World {
             | Action::Decided(_)
             | Action::Failures(_)
             | Action::Reset { .. }
-            | Action::Hasten(_)
             | Action::EndSessions { .. }
             | Action::Fence { .. } => {}
             Action::Exit { .. } => {
@@ -419,7 +477,7 @@ impl World {
     }
 
     fn advertise(&mut self, host: usize, group: u16, family: Family, priority: Priority) {
-        self.check_advert(host, priority);
+        self.check_advert(host, group, priority);
         let mut packets = Vec::new();
         let mut scratch = Vec::new();
         let node = self.hosts[host].node.as_ref().expect("it has just acted");
@@ -449,20 +507,21 @@ impl World {
     }
 
     /// On stop the address is gone before priority 0 is on the wire; and only a holder advertises.
-    fn check_advert(&self, host: usize, priority: Priority) {
+    fn check_advert(&self, host: usize, group: u16, priority: Priority) {
         let this = &self.hosts[host];
         let status = this.node.as_ref().expect("it has just acted").status(self.now);
         let name = Self::name(host);
+        let status = &status.groups[usize::from(group)];
         if priority == Priority::RELEASE
-            && !status.groups[0].addresses.iter().any(|a| a.address.contains(':'))
+            && !status.addresses.iter().any(|a| a.address.contains(':'))
         {
             assert!(
-                this.addresses.is_empty(),
+                !this.addresses.iter().any(|ip| ties::group_of(*ip) == group),
                 "seed {}: {name} sent priority 0 too early",
                 self.seed
             );
         } else if priority != Priority::RELEASE {
-            let role = status.groups[0].role;
+            let role = status.role;
             // The last advert of a loser is sent as Backup.
             assert_ne!(role, Role::Init, "seed {}: {name} advertises as {role:?}", self.seed);
         }
@@ -575,6 +634,8 @@ impl World {
             }
             Fault::CarrierDown(host) => self.carrier(host, false),
             Fault::CarrierUp(host) => self.carrier(host, true),
+            Fault::Lack(host) => self.hosts[host].lacks = true,
+            Fault::Find(host) => self.hosts[host].lacks = false,
             Fault::BreakProxy(host) => {
                 self.hosts[host].proxy_broken = true;
                 let how = "killed by signal 9".into();
@@ -607,6 +668,7 @@ impl World {
         self.heal();
         for host in 0..3 {
             self.hosts[host].stalled_until = self.hosts[host].stalled_until.min(self.now);
+            self.hosts[host].lacks = false;
             if self.hosts[host].node.is_none() {
                 self.power_on(host);
             }
@@ -638,7 +700,7 @@ impl World {
     /// A daemon starts on a kernel that may have addresses.
     fn start(&mut self, host: usize) {
         let life = self.hosts[host].life + 1;
-        let broken = self.hosts[host].proxy_broken;
+        let Host { proxy_broken, lacks, .. } = self.hosts[host];
         let (addresses, carrier) = (self.hosts[host].addresses.clone(), self.hosts[host].carrier);
         let mut out = Vec::new();
         let config = Arc::clone(&self.config);
@@ -655,7 +717,8 @@ impl World {
             carrier,
             life,
             addresses: addresses.clone(),
-            proxy_broken: broken,
+            proxy_broken,
+            lacks,
             ..Host::dark()
         };
         for action in out {
@@ -669,10 +732,14 @@ impl World {
             self.step(host, Event::Address(address));
         }
         self.step(host, Event::ResyncEnd);
+        if self.config.groups.len() > 1 {
+            let soon = Duration::from_micros(self.draw(100_000));
+            self.later(host, soon, Arrival::Look(true));
+        }
     }
 
     /// Below `below`; xorshift64*, so that a seed says everything.
-    fn draw(&mut self, below: u64) -> u64 {
+    pub(crate) fn draw(&mut self, below: u64) -> u64 {
         self.random ^= self.random >> 12;
         self.random ^= self.random << 25;
         self.random ^= self.random >> 27;
@@ -690,6 +757,8 @@ impl Host {
             stalled_until: Instant::BOOT,
             queue: Vec::new(),
             proxy_broken: false,
+            lacks: false,
+            told: None,
             last_advert: None,
             longest_silence: Duration::ZERO,
             life: 0,

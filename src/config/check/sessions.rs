@@ -12,4 +12,11 @@ pub(super) fn check(file: &File, found: &mut Vec<Diagnostic>) {
             .help("take `[sessions]` out, or hold a group with `safety = \"lease\"`");
         found.push(d);
     }
+    let verified = sessions.tls.as_ref().is_some_and(|tls| tls.value == "verify");
+    if let (Some(ca), false) = (&sessions.ca, verified) {
+        let d = Diagnostic::error(ca.at.clone(), "a certificate authority for nothing")
+            .label("no certificate is looked at")
+            .help("write `tls = \"verify\"`, or take `ca` out");
+        found.push(d);
+    }
 }

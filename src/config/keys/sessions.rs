@@ -38,5 +38,20 @@ pub(in super::super) static SESSIONS: Table = Table {
             example: "\"/etc/vipd/sessions.password\"",
             doc: "File with its password, read each time.",
         },
+        Key {
+            name: "tls",
+            kind: Kind::Choice(&["off", "verify"]),
+            need: Need::Default("\"off\""),
+            example: "\"verify\"",
+            doc: "With \"verify\" a server is told nothing before it has shown a certificate that names its \
+                  address as in `servers` and is signed by somebody trusted; one without TLS is not asked.",
+        },
+        Key {
+            name: "ca",
+            kind: text(&PATH),
+            need: Need::Optional("those that the host trusts"),
+            example: "\"/etc/vipd/postgres-ca.pem\"",
+            doc: "PEM file of the only authorities trusted with `tls = \"verify\"`, read each time.",
+        },
     ],
 };

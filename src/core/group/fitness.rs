@@ -126,13 +126,22 @@ impl Group {
             self.yield_pause = YIELD_AGAIN;
             return;
         }
-        // What a check finds may be found everywhere: then nothing is to move.
-        let local = self.health.failing().next().is_none() && !self.destinations.is_empty();
-        let leaves = local || !self.config.routers.is_empty();
-        if leaves && self.yield_at.is_none_or(|at| now >= at) {
+        if self.gives_way_unfit() && self.yield_at.is_none_or(|at| now >= at) {
             let why = format!("unfit: {}", why::unfit(self));
             self.yield_at = None;
             self.release(now, Then::Backup, why, out);
         }
+    }
+
+    /// Whether it gives way as it is unfit. What a check finds may be found everywhere: then nothing
+    /// is to move.
+    fn gives_way_unfit(&self) -> bool {
+        let local = self.health.failing().next().is_none() && !self.destinations.is_empty();
+        local || !self.config.routers.is_empty()
+    }
+
+    /// When a holder that is unfit, and has found nobody fitter, looks for somebody again.
+    pub(super) fn yields_at(&self) -> Option<Instant> {
+        self.yield_at.filter(|_| !self.is_fit() && self.gives_way_unfit())
     }
 }

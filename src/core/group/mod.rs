@@ -572,8 +572,7 @@ impl Group {
             State::Backup if self.is_leased() || !self.may_take() => None,
             State::Backup => self.down_at(own),
             State::Active => {
-                let yield_at = self.yield_at.filter(|_| !self.is_fit());
-                self.elections.iter().filter_map(Election::advert_at).chain(yield_at).min()
+                self.elections.iter().filter_map(Election::advert_at).chain(self.yields_at()).min()
             }
             State::Releasing { until, .. } if self.is_leased() => Some(*until),
             State::Releasing { until, .. } => {
