@@ -146,13 +146,13 @@ fn what_one_group_lacks_moves_all_of_its_sync_in_plain_vrrp() -> Result {
     for host in [&cluster.hap1, &cluster.hap2] {
         host.plug("eth1", "br1", &[])?;
     }
-    let mut config = String::new();
-    for (name, vrid, vip) in [("writes", 85, "192.168.34.85"), ("reads", 86, OTHER)] {
-        config += &format!(
+    let group = |name: &str, vrid: u8, vip: &str| {
+        format!(
             "\n[[group]]\nname = \"{name}\"\nvrid = {vrid}\naddresses = [\"{vip}/24\"]\n\
              interface = \"eth0\"\npreempt = true\nsync = \"pair\"\n"
-        );
-    }
+        )
+    };
+    let mut config = group("writes", 85, "192.168.34.85") + &group("reads", 86, OTHER);
     config += "\n[[check]]\nname = \"storage\"\ninterface = \"eth1\"\ninterval = \"200ms\"\n\
                groups = [\"reads\"]\n";
     let (one, _two) = cluster.start(&config, "writes")?;

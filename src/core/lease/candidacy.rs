@@ -172,7 +172,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
     use std::time::Duration;
 
-    use super::super::{Setup, Stand, Vote, Worth};
+    use super::super::{Setup, Stand, Verdict, Vote, Worth};
     use super::*;
     use crate::config;
     use crate::types::{Digest, GateId, Incarnation, Priority};

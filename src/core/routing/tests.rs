@@ -197,11 +197,11 @@ proptest! {
                 kernel.remove(&route(100 + n));
             }
             obey(&mut keeper, now, &mut kernel, if obeys { Ok(()) } else { Err(DENIED) });
-            now = now + Duration::from_millis(ms);
+            now += Duration::from_millis(ms);
         }
         for _ in 0..8 {
             obey(&mut keeper, now, &mut kernel, Ok(()));
-            now = now + 30 * SECOND;
+            now += 30 * SECOND;
         }
         all.push(foreign);
         prop_assert_eq!(kernel, all.into_iter().collect::<Seen>());

@@ -424,17 +424,12 @@ mod tests {
     #[test]
     fn what_others_have_is_none_of_ours() {
         for entry in all() {
-            let message = match add(&entry) {
-                RouteNetlinkMessage::NewRoute(mut route) => {
-                    route.header.protocol = RouteProtocol::Static;
-                    RouteNetlinkMessage::NewRoute(route)
-                }
-                RouteNetlinkMessage::NewRule(mut rule) => {
-                    rule.attributes.retain(|a| !matches!(a, RuleAttribute::Protocol(_)));
-                    RouteNetlinkMessage::NewRule(rule)
-                }
-                other => other,
-            };
+            let mut message = add(&entry);
+            if let RouteNetlinkMessage::NewRoute(route) = &mut message {
+                route.header.protocol = RouteProtocol::Static;
+            } else if let RouteNetlinkMessage::NewRule(rule) = &mut message {
+                rule.attributes.retain(|a| !matches!(a, RuleAttribute::Protocol(_)));
+            }
             let bytes = bytes(message);
             assert_eq!(concerns(&bytes), Reason::None, "{entry}");
             assert!(messages(&bytes).all(|m| matches!(m.body, Body::Other)), "{entry}");

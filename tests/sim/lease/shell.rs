@@ -109,6 +109,7 @@ impl World {
             | Action::Decided(_)
             | Action::Failures(_)
             | Action::Reloaded(_)
+            | Action::Routing(_)
             | Action::Probe { .. }
             | Action::Tell { .. }
             | Action::Beat { .. } => {}
