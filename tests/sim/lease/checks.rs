@@ -111,8 +111,10 @@ fn notice() -> Real {
     pauses * 11 / 10 + nanos(TIMEOUT) * u64::from(RUNS)
 }
 
-/// All hosts lose what they need, and get it back each at another moment: nobody moves.
+/// All hosts lose what they need, and get it back each at another moment: nobody moves. They lose
+/// it sooner than any of them can be sure that it is gone, or another would be better for a while.
 pub(crate) fn common(world: &mut World) {
+    let at_once = nanos(FAST) * 9 / 10 * u64::from(RUNS - 1) / world.shape.nodes as u64;
     let holder = begin(world);
     let opened = world.oracle.opened;
     for ill in [true, false] {
@@ -122,7 +124,7 @@ pub(crate) fn common(world: &mut World) {
         }
         for host in order {
             world.set_ill(host, ill);
-            let pause = world.random.draw(if ill { 40 * MS } else { 120 * MS });
+            let pause = world.random.draw(if ill { at_once } else { 120 * MS });
             world.run(pause);
         }
         let pause = world.random.between(500, 3000) * MS;
