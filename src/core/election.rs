@@ -196,13 +196,16 @@ impl Election {
         }
     }
 
-    /// Whether an advert may be sent now in answer to another router's.
+    /// Whether an advert may be sent now in answer to another router's. One that comes too soon
+    /// after the last is answered as soon as may be: others have heard it, too.
     pub(crate) fn may_assert(&mut self, now: Instant) -> bool {
-        let may = self.asserted.is_none_or(|at| now >= at + ASSERT_GAP);
-        if may {
-            self.asserted = Some(now);
+        let from = self.asserted.map(|at| at + ASSERT_GAP).filter(|from| now < *from);
+        match (from, &mut self.timer) {
+            (None, _) => self.asserted = Some(now),
+            (Some(from), Timer::Advert { at }) => *at = from.min(*at),
+            (Some(_), _) => {}
         }
-        may
+        from.is_none()
     }
 
     /// The checksums to send with: both in `auto` until a peer has been heard, then the peer's.

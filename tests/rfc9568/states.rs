@@ -297,6 +297,20 @@ fn row_73_priority_0_is_answered_at_once() {
     assert_eq!(rig.adverts(V4), [100]);
 }
 
+/// Who gave up advertised before that, and was answered: others have heard the goodbye all the
+/// same, and would take over.
+#[test]
+fn row_73_priority_0_soon_after_a_loser_is_answered_after_ten_milliseconds() {
+    let mut rig = Rig::active("");
+    rig.hear(&Packet::v3(HIGHER, 99));
+    assert_eq!(rig.adverts(V4), [100]);
+    rig.wait(ms(1));
+    rig.hear(&Packet::v3(HIGHER, 0));
+    assert!(rig.adverts(V4).is_empty());
+    rig.wait(ms(9));
+    assert_eq!(rig.adverts(V4), [100]);
+}
+
 #[test]
 fn row_74_a_higher_priority_takes_over_whatever_preempt_says() {
     for lines in ["", PREEMPT] {
