@@ -47,7 +47,9 @@ fn connections_end_and_listeners_go_on() {
     for address in
         ["192.0.2.85/32", "198.51.100.1/32", "192.0.2.1/32", "fd00::85/128", "fd00::1/128"]
     {
-        ip(&format!("address add {address} dev lo"));
+        // Even on the loopback an IPv6 address is tentative for a moment otherwise.
+        let nodad = if address.contains(':') { " nodad" } else { "" };
+        ip(&format!("address add {address} dev lo{nodad}"));
     }
     let v4 = TcpListener::bind("192.0.2.85:0").unwrap();
     let any = TcpListener::bind("[::]:0").unwrap();
