@@ -337,6 +337,8 @@ impl Addresses {
                 slot.set_trouble(Some(Trouble::NotAdded(why)), tally);
                 slot.retry(now + RETRY, tally);
             }
+            // No answer in time, but it was seen to go.
+            (Op::Del, Err(_)) if !slot.have => slot.set_trouble(None, tally),
             (Op::Del, Err(why)) => {
                 slot.set_trouble(Some(Trouble::NotRemoved(why)), tally);
                 slot.retry(now + RETRY, tally);
@@ -349,10 +351,13 @@ impl Addresses {
     pub(crate) fn seen(&mut self, now: Instant, ix: u16, address: &KernelAddress) -> Meaning {
         let Self { slots, want, tally, todo, due, .. } = self;
         let Some(slot) = slots.get_mut(usize::from(ix)) else { return Meaning::Expected };
-        if slot.spec.index != address.index || slot.have || slot.pending.is_some() {
+        if slot.spec.index != address.index || slot.have || slot.pending == Some(Op::Add) {
             return Meaning::Expected;
         }
         slot.set_have(true, tally);
+        if slot.pending.is_some() {
+            return Meaning::Expected;
+        }
         todo.push_back(ix);
         if *want && !slot.retired {
             slot.set_trouble(None, tally);
@@ -376,7 +381,11 @@ impl Addresses {
         if slot.spec.index != address.index {
             return Meaning::Expected;
         }
-        if !slot.have || slot.pending == Some(Op::Del) {
+        if slot.pending == Some(Op::Del) {
+            slot.set_have(false, tally);
+            return Meaning::Expected;
+        }
+        if !slot.have {
             if slot.pending == Some(Op::Add) {
                 slot.echo = Echo::Doubt;
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use vipd::core::event::{Event, Failure};
+use vipd::core::event::{Event, Failure, Task};
 use vipd::core::status::Role;
 use vipd::types::Mac;
 
@@ -38,6 +38,32 @@ fn rows_82_to_85_a_backup_removes_what_it_finds() {
     rig.step(Event::Address(ours));
     rig.step(Event::ResyncEnd);
     assert_eq!((rig.role(), rig.deeds()), (Role::Backup, vec![Did::Del(ip(VIP))]));
+}
+
+/// The kernel's word that it is gone may come, and its answer not in time.
+#[test]
+fn what_was_seen_to_go_is_added_again_whatever_the_kernel_answered() {
+    let mut rig = Rig::dark(parse(&file("")), None);
+    rig.hold = true;
+    rig.step(Event::ResyncBegin);
+    rig.link(ETH0, "eth0", true);
+    rig.address(ETH0, OWN, 24);
+    let ours =
+        vipd::core::event::KernelAddress { index: ETH0, ip: ip(VIP), prefix: 24, ours: true };
+    rig.step(Event::Address(ours));
+    rig.step(Event::ResyncEnd);
+    rig.hold = false;
+    for task in std::mem::take(&mut rig.held) {
+        if let Task::DelAddress { .. } = task {
+            rig.step(Event::AddressGone(ours));
+            rig.answer(task, Err(Failure::TimedOut));
+        } else {
+            rig.answer(task, Ok(()));
+        }
+    }
+    assert_eq!((rig.role(), rig.is("address-stuck")), (Role::Backup, false));
+    rig.until_active();
+    assert!(rig.addresses.contains(&ip(VIP)));
 }
 
 #[test]
