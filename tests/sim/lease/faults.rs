@@ -366,20 +366,35 @@ impl World {
         if self.shape.strict > 0 {
             self.check_power();
         }
+        // What was to be switched off in the night may be tried again: whoever had what that host held
+        // has it anew.
+        for _ in 0..20 {
+            let cut = self.grid.count.off;
+            self.check_stays(longest);
+            if self.grid.count.off == cut || self.broken() {
+                break;
+            }
+            self.check_power();
+        }
+        self.check_preferred();
+    }
+
+    /// In a calm network nothing moves, unless power is cut.
+    fn check_stays(&mut self, longest: Real) {
+        let cut = self.grid.count.off;
         // Who was last heard before the calm agrees on a session within two seconds; who is better
         // takes over, addresses settle.
         self.run(2 * longest + 3200 * MS);
         let opened = self.oracle.opened;
         let before: Vec<_> = (0..4).map(|g| self.holders(g)).collect();
         self.run(600 * MS);
-        if self.broken() {
+        if self.broken() || self.grid.count.off != cut {
             return;
         }
         let after: Vec<_> = (0..4).map(|g| self.holders(g)).collect();
         if self.oracle.opened != opened || before != after {
             self.broke(format!("I17: holders change in a calm network: {before:?}, {after:?}"));
         }
-        self.check_preferred();
     }
 
     /// With preemption the best that is fit holds.
