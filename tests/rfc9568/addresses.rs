@@ -91,7 +91,7 @@ fn refusing(rig: &mut Rig, duration: Duration) -> Vec<Did> {
     rig.hold = true;
     while rig.now < end {
         for task in std::mem::take(&mut rig.held) {
-            let refused = matches!(task, vipd::core::event::Task::AddAddress { .. });
+            let refused = matches!(task, Task::AddAddress { .. });
             rig.answer(task, if refused { Err(Failure::Errno(12)) } else { Ok(()) });
         }
         rig.wait(ms(1));
