@@ -35,6 +35,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long a command in a host may take.
 const COMMAND_SECONDS: &str = "60";
 
+/// The files of the package, by their names under `systemd/`, for a service that cares for a unit.
+pub const SERVICE: [&str; 4] =
+    ["vipd.service", "vipd-gate.service", "vipd.sysusers", "50-vipd.rules"];
+
 /// How many hosts this process had: several may have the same name.
 static HOSTS: AtomicU32 = AtomicU32::new(0);
 

@@ -4,15 +4,12 @@
 
 use std::path::Path;
 
-use netns_tests::nspawn::Host;
+use netns_tests::nspawn::{Host, SERVICE};
 
 /// `CAP_NET_ADMIN`, `CAP_NET_RAW`, `CAP_IPC_LOCK`, `CAP_SYS_NICE` and `CAP_BPF`.
 const CAPABILITIES: &str = "0000008000807000";
 const VIP: &str = "192.0.2.100";
 const SECOND_VIP: &str = "192.0.2.101";
-
-/// What a package would install, and where.
-const FILES: [&str; 4] = ["vipd.service", "vipd-gate.service", "vipd.sysusers", "50-vipd.rules"];
 
 fn config(addresses: &str, proxy: &str) -> String {
     format!(
@@ -38,7 +35,7 @@ addresses = [{addresses}]
 /// A host with everything of the package but the programs.
 fn packaged() -> Host {
     let host = Host::boot("hap1", None).unwrap_or_else(|e| panic!("{e}"));
-    host.install(&FILES).unwrap_or_else(|e| panic!("{e}"));
+    host.install(&SERVICE).unwrap_or_else(|e| panic!("{e}"));
     host.sh("systemctl disable --now haproxy.service; systemd-sysusers; systemctl daemon-reload");
     host.sh("systemctl restart polkit.service");
     host

@@ -17,7 +17,6 @@ use netns_tests::{Host, Lab, Result, Stamp, Watch, http, nspawn, pause, wait_unt
 const VIP: &str = "192.168.34.85";
 const PORT: u16 = 8080;
 const SECOND: Duration = Duration::from_secs(1);
-const FILES: [&str; 4] = ["vipd.service", "vipd-gate.service", "vipd.sysusers", "50-vipd.rules"];
 
 const CONFIG: &str = r#"cluster = { name = "lb" }
 
@@ -53,7 +52,7 @@ fn machine(name: &str, namespace: &str) -> nspawn::Host {
          frontend front\n    bind :{PORT}\n    \
          http-request return status 200 hdr x-proxy {name}\n"
     );
-    host.install(&FILES)
+    host.install(&nspawn::SERVICE)
         .and_then(|()| host.install_programs())
         .and_then(|()| host.write("/etc/haproxy/haproxy.cfg", haproxy.as_bytes(), 0o644))
         .and_then(|()| host.write("/etc/vipd/vipd.toml", CONFIG.as_bytes(), 0o644))

@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use netns_tests::Stamp;
-use netns_tests::nspawn::Host;
+use netns_tests::nspawn::{Host, SERVICE};
 use tokio::time::timeout;
 use vipd::config::Probe;
 use vipd::io::check::Prober;
@@ -120,8 +120,6 @@ async fn comes_soon(prober: &mut Prober, expected: &str) {
     assert!(found.await.is_ok(), "{expected:?} does not come");
 }
 
-const FILES: [&str; 4] = ["vipd.service", "vipd-gate.service", "vipd.sysusers", "50-vipd.rules"];
-
 const CONFIG: &str = r#"cluster = { name = "lb" }
 
 [[node]]
@@ -157,7 +155,7 @@ fn holds(host: &Host, condition: &str) {
 #[test]
 fn without_d_bus_the_service_names_it_and_holds() {
     let host = boot("hap1");
-    host.install(&FILES).unwrap_or_else(|e| panic!("{e}"));
+    host.install(&SERVICE).unwrap_or_else(|e| panic!("{e}"));
     host.install_programs().unwrap_or_else(|e| panic!("{e}"));
     host.write("/etc/vipd/vipd.toml", CONFIG.as_bytes(), 0o644).unwrap_or_else(|e| panic!("{e}"));
     host.sh("systemd-sysusers; systemctl daemon-reload; systemctl restart polkit.service");

@@ -2,13 +2,27 @@
 
 use std::time::Duration;
 
-use vipd::core::event::{Event, Failure, Task};
+use vipd::core::event::{Event, Failure, KernelAddress, Task};
 use vipd::core::status::Role;
 use vipd::types::Mac;
 
 use super::rig::*;
 
 const STRANGER: Mac = Mac([2, 0, 0, 0, 9, 9]);
+
+/// The address, with vipd's mark.
+fn ours() -> KernelAddress {
+    KernelAddress { index: ETH0, ip: ip(VIP), prefix: 24, ours: true }
+}
+
+/// The kernel tells what it has: among it an address of an earlier run.
+fn find_left(rig: &mut Rig) {
+    rig.step(Event::ResyncBegin);
+    rig.link(ETH0, "eth0", true);
+    rig.address(ETH0, OWN, 24);
+    rig.step(Event::Address(ours()));
+    rig.step(Event::ResyncEnd);
+}
 
 fn announced(rig: &mut Rig) -> usize {
     rig.take().iter().filter(|d| matches!(d, Did::Announce(_))).count()
@@ -30,13 +44,7 @@ fn rows_82_to_85_a_backup_has_none_of_the_addresses() {
 #[test]
 fn rows_82_to_85_a_backup_removes_what_it_finds() {
     let mut rig = Rig::dark(parse(&file("")), None);
-    rig.step(Event::ResyncBegin);
-    rig.link(ETH0, "eth0", true);
-    rig.address(ETH0, OWN, 24);
-    let ours =
-        vipd::core::event::KernelAddress { index: ETH0, ip: ip(VIP), prefix: 24, ours: true };
-    rig.step(Event::Address(ours));
-    rig.step(Event::ResyncEnd);
+    find_left(&mut rig);
     assert_eq!((rig.role(), rig.deeds()), (Role::Backup, vec![Did::Del(ip(VIP))]));
 }
 
@@ -45,17 +53,11 @@ fn rows_82_to_85_a_backup_removes_what_it_finds() {
 fn what_was_seen_to_go_is_added_again_whatever_the_kernel_answered() {
     let mut rig = Rig::dark(parse(&file("")), None);
     rig.hold = true;
-    rig.step(Event::ResyncBegin);
-    rig.link(ETH0, "eth0", true);
-    rig.address(ETH0, OWN, 24);
-    let ours =
-        vipd::core::event::KernelAddress { index: ETH0, ip: ip(VIP), prefix: 24, ours: true };
-    rig.step(Event::Address(ours));
-    rig.step(Event::ResyncEnd);
+    find_left(&mut rig);
     rig.hold = false;
     for task in std::mem::take(&mut rig.held) {
         if let Task::DelAddress { .. } = task {
-            rig.step(Event::AddressGone(ours));
+            rig.step(Event::AddressGone(ours()));
             rig.answer(task, Err(Failure::TimedOut));
         } else {
             rig.answer(task, Ok(()));
@@ -221,9 +223,7 @@ fn a_peer_that_returns_is_told_who_holds() {
 #[test]
 fn somebody_else_deletes_an_address() {
     let mut rig = Rig::active("");
-    let gone =
-        vipd::core::event::KernelAddress { index: ETH0, ip: ip(VIP), prefix: 24, ours: true };
-    rig.step(Event::AddressGone(gone));
+    rig.step(Event::AddressGone(ours()));
     assert_eq!(rig.deeds(), [Did::Add(ip(VIP)), Did::Announce(ip(VIP))]);
 }
 
