@@ -167,7 +167,8 @@ impl Node {
 
     /// Looks up every group's interface, source and addresses, and plans the sockets.
     pub(super) fn refresh(&mut self, now: Instant, out: &mut Vec<Action>) {
-        let found: Vec<_> = self.groups.iter().map(|(id, g)| (*id, self.interface(g))).collect();
+        let found: Vec<_> =
+            self.groups.iter().map(|(id, g)| (*id, self.interface(g).cloned())).collect();
         let wanted = self.wanted_ports(&found);
         let (close, open) = self.links.plan_ports(now, wanted);
         out.extend(close.into_iter().map(|i| Action::Kernel(Task::ClosePort(i))));
@@ -201,14 +202,13 @@ impl Node {
     }
 
     /// The interface of a group.
-    pub(super) fn interface(&self, group: &Group) -> Result<Link, NotReady> {
+    pub(super) fn interface(&self, group: &Group) -> Result<&Link, NotReady> {
         if let Some(name) = &group.config.interface {
             self.links.named(name).ok_or_else(|| NotReady::NoInterface(name.clone()))
         } else {
             let own = self.config.nodes[self.me].address;
             self.links.carrying(own).ok_or(NotReady::NoAddress(own))
         }
-        .cloned()
     }
 
     pub(super) fn wanted_ports(

@@ -520,11 +520,12 @@ impl Lease {
             }
             return None;
         }
-        if stand.keeps && stand.frozen {
-            return Some(Verdict::Lost("the lease ended while the gate could not be relied upon"));
-        }
         if stand.keeps {
-            return Some(Verdict::Lost("no majority of the voters renewed the lease in time"));
+            return Some(Verdict::Lost(if stand.frozen {
+                "the lease ended while the gate could not be relied upon"
+            } else {
+                "no majority of the voters renewed the lease in time"
+            }));
         }
         if stand.able && clock_ok {
             self.run_for(now, group, out);

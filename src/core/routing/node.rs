@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
+use crate::config;
 use crate::types::{IfIndex, Instant};
 
 use super::super::Node;
-use super::super::event::Action;
+use super::super::event::{Action, Link};
 use super::super::group::Group;
 use super::super::status::{Condition, RoutingState, RoutingStatus, Severity, condition};
 use super::super::within;
@@ -56,8 +57,9 @@ impl Node {
                 return;
             }
             if self.routing.on.contains(id) {
-                let here = self.planned(group).into_iter().filter_map(|p| p.entry);
-                let here = here.filter(|entry| source_is_here(group, entry));
+                let routes = group.config.routes.iter().filter(|r| source_is_here(group, r));
+                let here = routes.filter_map(|route| self.route_entry(group, route));
+                let here = here.chain(group.config.rules.iter().map(Entry::of_rule));
                 wanted.extend(here.map(|entry| (entry, group.config.restore_limit)));
             }
         }
@@ -137,20 +139,26 @@ impl Node {
         }
     }
 
+    /// The interface that a route leads out of.
+    fn link_of(&self, group: &Group, route: &config::Route) -> Option<&Link> {
+        match &route.interface {
+            Some(name) => self.links.named(name),
+            None => self.interface(group).ok(),
+        }
+    }
+
+    fn route_entry(&self, group: &Group, route: &config::Route) -> Option<Entry> {
+        let link = self.link_of(group, route).filter(|link| link.index != IfIndex(0))?;
+        Some(Entry::of_route(route, link.index))
+    }
+
     fn planned(&self, group: &Group) -> Vec<Planned> {
-        let default = self.interface(group).ok();
         let routes = group.config.routes.iter().map(|route| {
-            let link = match &route.interface {
-                Some(name) => self.links.named(name).cloned(),
-                None => default.clone(),
-            };
-            let name = link.as_ref().map(|link| link.name.to_string());
+            let name = self.link_of(group, route).map(|link| link.name.to_string());
             Planned {
                 words: format!("route {route}"),
                 interface: name.or_else(|| route.interface.clone()),
-                entry: link
-                    .filter(|link| link.index != IfIndex(0))
-                    .map(|link| Entry::of_route(route, link.index)),
+                entry: self.route_entry(group, route),
             }
         });
         let rules = group.config.rules.iter().map(|rule| Planned {
@@ -236,9 +244,6 @@ fn has_any(group: &Group) -> bool {
 }
 
 /// The kernel takes no route whose source it has not.
-fn source_is_here(group: &Group, entry: &Entry) -> bool {
-    match entry {
-        Entry::Route(route) => route.source.is_none_or(|ip| group.addresses.has(ip)),
-        Entry::Rule(_) => true,
-    }
+fn source_is_here(group: &Group, route: &config::Route) -> bool {
+    route.source.is_none_or(|ip| group.addresses.has(ip))
 }

@@ -20,10 +20,10 @@ use crate::types::{IfIndex, Mac};
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLMSG_OVERRUN: u16 = 4;
-const RTM_NEWLINK: u16 = 16;
-const RTM_DELLINK: u16 = 17;
+pub(super) const RTM_NEWLINK: u16 = 16;
+pub(super) const RTM_DELLINK: u16 = 17;
 const RTM_NEWADDR: u16 = 20;
-const RTM_DELADDR: u16 = 21;
+pub(super) const RTM_DELADDR: u16 = 21;
 
 /// `linux/if_link.h`.
 const IFLA_ADDRESS: u16 = 1;
@@ -62,17 +62,22 @@ pub(super) enum Body {
 }
 
 /// The messages in a datagram; stops at the first whose length cannot be.
-pub(super) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message> {
+pub(super) fn messages(datagram: &[u8]) -> impl Iterator<Item = Message> {
+    buffers(datagram).map(|buffer| Message {
+        sequence: buffer.sequence_number(),
+        port: buffer.port_number(),
+        flags: buffer.flags(),
+        body: body(buffer.message_type(), buffer.payload()),
+    })
+}
+
+/// The same, not read any further.
+pub(super) fn buffers(mut datagram: &[u8]) -> impl Iterator<Item = NetlinkBuffer<&[u8]>> {
     std::iter::from_fn(move || {
         let buffer = NetlinkBuffer::new_checked(datagram).ok()?;
         let length = usize::try_from(buffer.length()).ok()?;
         datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(Message {
-            sequence: buffer.sequence_number(),
-            port: buffer.port_number(),
-            flags: buffer.flags(),
-            body: body(buffer.message_type(), buffer.payload()),
-        })
+        Some(buffer)
     })
 }
 

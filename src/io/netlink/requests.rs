@@ -43,7 +43,7 @@ pub enum Change<'a> {
 pub struct Requests {
     pub(super) socket: Socket,
     buffer: Vec<u8>,
-    pub(super) sequence: u32,
+    sequence: u32,
 }
 
 impl Requests {
@@ -153,36 +153,45 @@ impl Requests {
 
     /// All addresses there are.
     fn present(&mut self, deadline: Instant) -> io::Result<Vec<KernelAddress>> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let asked = self.sequence;
         let all = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-        let mut out = Vec::new();
-        append(&mut out, asked, NLM_F_REQUEST | NLM_F_DUMP, all);
-        self.socket.send(&out, 0)?;
-        let (mut found, mut ended) = (Vec::new(), false);
-        while !ended {
-            self.wait(deadline, |sequence, body| match body {
-                Body::Event(Event::Address(address) | Event::AddressGone(address)) => {
-                    found.push(address);
-                }
-                Body::Done | Body::Answer(_) if sequence == asked => ended = true,
-                Body::Event(_)
-                | Body::Entry(_)
-                | Body::Done
-                | Body::Answer(_)
-                | Body::Overrun
-                | Body::Other => {}
-            })?;
-        }
+        let mut found = Vec::new();
+        self.dump(all, deadline, |body| {
+            if let Body::Event(Event::Address(address) | Event::AddressGone(address)) = body {
+                found.push(address);
+            }
+        })?;
         Ok(found)
     }
 
-    /// Receives one datagram, and hands over its messages; `WouldBlock` after `deadline`.
-    pub(super) fn wait(
+    /// Asks for all that `what` asks for, and hands it over; the kernel's errno, or zero.
+    pub(super) fn dump(
         &mut self,
+        what: RouteNetlinkMessage,
         deadline: Instant,
-        mut each: impl FnMut(u32, Body),
-    ) -> io::Result<()> {
+        mut each: impl FnMut(Body),
+    ) -> io::Result<i32> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let asked = self.sequence;
+        let mut out = Vec::new();
+        append(&mut out, asked, NLM_F_REQUEST | NLM_F_DUMP, what);
+        self.socket.send(&out, 0)?;
+        let mut ended = None;
+        loop {
+            // What comes late of an earlier question has no place here.
+            self.wait(deadline, |sequence, body| match body {
+                _ if sequence != asked => {}
+                Body::Done => ended = Some(0),
+                Body::Answer(errno) => ended = Some(errno),
+                Body::Event(_) | Body::Entry(_) | Body::Overrun | Body::Other => each(body),
+            })?;
+            if let Some(errno) = ended {
+                return Ok(errno);
+            }
+        }
+    }
+
+    /// Receives one datagram, and hands over its messages; `WouldBlock` after `deadline`.
+    fn wait(&mut self, deadline: Instant, mut each: impl FnMut(u32, Body)) -> io::Result<()> {
         // Zero would mean "for ever".
         let left = deadline.since(clock::now()).max(Duration::from_millis(1));
         let seconds = left.as_secs().try_into().unwrap_or(libc::time_t::MAX);

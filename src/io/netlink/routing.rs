@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkBuffer};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::route::{
     RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -14,9 +14,9 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::Socket;
 
-use super::parse::{Body, attributes};
+use super::parse::{Body, RTM_DELADDR, RTM_DELLINK, RTM_NEWLINK, attributes, buffers, string};
 use super::requests::Requests;
-use super::{DATAGRAM, PROTO, append, connect, receive};
+use super::{DATAGRAM, PROTO, connect, receive};
 use crate::config::Net;
 use crate::core::event::Failure;
 use crate::core::routing::{Change, Entry, Route, Rule, Seen};
@@ -28,9 +28,6 @@ pub(super) const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
 pub(super) const RTM_NEWRULE: u16 = 32;
 const RTM_DELRULE: u16 = 33;
-const RTM_NEWLINK: u16 = 16;
-const RTM_DELLINK: u16 = 17;
-const RTM_DELADDR: u16 = 21;
 
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
@@ -106,21 +103,17 @@ pub enum Reason {
 }
 
 /// Whether a datagram tells of something of ours, or of what takes it along.
-fn concerns(mut datagram: &[u8]) -> Reason {
-    let mut reason = Reason::None;
-    while let Ok(buffer) = NetlinkBuffer::new_checked(datagram) {
+fn concerns(datagram: &[u8]) -> Reason {
+    let all = buffers(datagram).map(|buffer| {
         let payload = buffer.payload();
-        let this = match buffer.message_type() {
+        match buffer.message_type() {
             RTM_NEWLINK | RTM_DELLINK | RTM_DELADDR => Reason::Lost,
             RTM_NEWROUTE | RTM_DELROUTE if payload.get(5) == Some(&PROTO) => Reason::Ours,
             RTM_NEWRULE | RTM_DELRULE if marked(payload) => Reason::Ours,
             _ => Reason::None,
-        };
-        reason = reason.max(this);
-        let length = usize::try_from(buffer.length()).unwrap_or(usize::MAX);
-        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    reason
+        }
+    });
+    all.max().unwrap_or(Reason::None)
 }
 
 /// Asks the kernel; each call waits for its network lock.
@@ -158,37 +151,21 @@ impl Routing {
         Ok(seen)
     }
 
-    /// What `what` asks for; again while it was not all of one moment.
     fn dump(
         &mut self,
         what: RouteNetlinkMessage,
         deadline: Instant,
         seen: &mut Seen,
     ) -> io::Result<()> {
-        let Self(requests) = self;
-        requests.sequence = requests.sequence.wrapping_add(1);
-        let asked = requests.sequence;
-        let mut out = Vec::new();
-        append(&mut out, asked, NLM_F_REQUEST | NLM_F_DUMP, what);
-        requests.socket.send(&out, 0)?;
-        let mut ended = None;
-        while ended.is_none() {
-            requests.wait(deadline, |sequence, body| match body {
-                Body::Entry(entry) if sequence == asked => drop(seen.insert(entry)),
-                Body::Done if sequence == asked => ended = Some(0),
-                Body::Answer(errno) if sequence == asked => ended = Some(errno),
-                Body::Event(_)
-                | Body::Entry(_)
-                | Body::Done
-                | Body::Answer(_)
-                | Body::Overrun
-                | Body::Other => {}
-            })?;
-        }
-        match ended {
+        let mut keep = |body| {
+            if let Body::Entry(entry) = body {
+                seen.insert(entry);
+            }
+        };
+        match self.0.dump(what, deadline, &mut keep)? {
             // A kernel without IPv6, or without policy rules, has none.
-            Some(0 | libc::EOPNOTSUPP | libc::EAFNOSUPPORT) | None => Ok(()),
-            Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+            0 | libc::EOPNOTSUPP | libc::EAFNOSUPPORT => Ok(()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
         }
     }
 
@@ -337,7 +314,7 @@ pub(super) fn rule(payload: &[u8]) -> Option<Entry> {
         match attribute.kind() {
             FRA_DST => to = Some(Net { ip: ip(value)?, prefix: head.to }),
             FRA_SRC => from = Some(Net { ip: ip(value)?, prefix: head.from }),
-            FRA_IIFNAME => interface = super::parse::string(value),
+            FRA_IIFNAME => interface = string(value),
             FRA_PRIORITY => priority = number(value)?,
             FRA_FWMARK => fwmark = Some(number(value)?).filter(|mark| *mark != 0),
             FRA_TABLE => table = number(value)?,
