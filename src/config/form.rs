@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use super::routing::Net;
+
 /// Why a text does not have its form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
@@ -367,16 +369,7 @@ pub(super) fn network(s: &str) -> Result<(IpAddr, u8), Refusal> {
             _ => return Err(bad_prefix(ip, text, max)),
         },
     };
-    let first = match ip {
-        IpAddr::V4(ip) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::V4((u32::from(ip) & mask).into())
-        }
-        IpAddr::V6(ip) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::V6((u128::from(ip) & mask).into())
-        }
-    };
+    let Net { ip: first, .. } = Net::of(ip, prefix);
     if first != ip {
         let why = format!("an address in the network, whose own is {first}");
         return Err(Refusal::write(why, format!("{first}/{prefix}")));

@@ -34,6 +34,27 @@ impl Net {
         Self { ip, prefix: 0 }
     }
 
+    /// That of an address; a prefix length that is too long is the address alone.
+    pub fn of(ip: IpAddr, prefix: u8) -> Self {
+        match ip {
+            IpAddr::V4(ip) => {
+                let prefix = prefix.min(32);
+                let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+                Self { ip: IpAddr::V4((u32::from(ip) & mask).into()), prefix }
+            }
+            IpAddr::V6(ip) => {
+                let prefix = prefix.min(128);
+                let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
+                Self { ip: IpAddr::V6((u128::from(ip) & mask).into()), prefix }
+            }
+        }
+    }
+
+    /// Whether it is an address alone.
+    pub fn is_one(self) -> bool {
+        self.prefix == if self.ip.is_ipv4() { 32 } else { 128 }
+    }
+
     /// Its family.
     pub fn family(self) -> Family {
         Family::of(self.ip)
@@ -42,10 +63,9 @@ impl Net {
 
 impl fmt::Display for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let one = if self.ip.is_ipv4() { 32 } else { 128 };
         match self.prefix {
             0 => f.write_str("default"),
-            n if n == one => write!(f, "{}", self.ip),
+            _ if self.is_one() => write!(f, "{}", self.ip),
             n => write!(f, "{}/{n}", self.ip),
         }
     }

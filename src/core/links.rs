@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use crate::config::Net;
 use crate::types::{Family, IfIndex, Instant};
 
 use super::event::{Failure, KernelAddress, Link, PortSpec};
@@ -304,17 +305,6 @@ pub(crate) fn is_link_local(ip: Ipv6Addr) -> bool {
 }
 
 fn same_network(a: IpAddr, b: IpAddr, prefix: u8) -> bool {
-    match (a, b) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => {
-            let shift = 32 - u32::from(prefix.min(32));
-            let mask = u32::MAX.checked_shl(shift).unwrap_or(0);
-            prefix < 32 && u32::from(a) & mask == u32::from(b) & mask
-        }
-        (IpAddr::V6(a), IpAddr::V6(b)) => {
-            let shift = 128 - u32::from(prefix.min(128));
-            let mask = u128::MAX.checked_shl(shift).unwrap_or(0);
-            prefix < 128 && u128::from(a) & mask == u128::from(b) & mask
-        }
-        (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
-    }
+    let network = Net::of(a, prefix);
+    !network.is_one() && network == Net::of(b, prefix)
 }

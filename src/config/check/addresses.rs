@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::super::diag::{Diagnostic, Span};
 use super::super::form::is_link_local;
 use super::super::read::{Address, File, Group};
-use crate::types::Family;
+use super::super::routing::Net;
 
 pub(super) fn check(file: &File, group: &Group, found: &mut Vec<Diagnostic>) {
     for address in &group.addresses {
@@ -98,29 +98,16 @@ fn link_local(group: &Group, found: &mut Vec<Diagnostic>) {
     }
 }
 
-fn network(ip: IpAddr, prefix: u8) -> (Family, u128) {
-    match ip {
-        IpAddr::V4(ip) => (
-            Family::V4,
-            u128::from(u32::from(ip) & u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0)),
-        ),
-        IpAddr::V6(ip) => (
-            Family::V6,
-            u128::from(ip) & u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0),
-        ),
-    }
-}
-
 /// In a subnet where the host has no other address, the kernel deletes all with the first.
 fn secondary(file: &File, group: &Group, found: &mut Vec<Diagnostic>) {
-    let mut first_of: BTreeMap<(Option<&str>, u128, u8), Span> = BTreeMap::new();
+    let mut first_of: BTreeMap<(Option<&str>, Net), Span> = BTreeMap::new();
     for a in group.addresses.iter().filter(|a| a.ip.is_ipv4() && a.prefix < 32) {
-        let (family, net) = network(a.ip, a.prefix);
-        let own = |ip: IpAddr| Family::of(ip) == family && network(ip, a.prefix).1 == net;
+        let net = Net::of(a.ip, a.prefix);
+        let own = |ip: IpAddr| Net::of(ip, a.prefix) == net;
         if file.nodes.iter().filter_map(|n| n.address.as_ref()).any(|n| own(n.value)) {
             continue;
         }
-        let key = (a.interface.as_ref().map(|i| i.value.as_str()), net, a.prefix);
+        let key = (a.interface.as_ref().map(|i| i.value.as_str()), net);
         let Some(first) = first_of.get(&key) else {
             first_of.insert(key, a.at.clone());
             continue;

@@ -71,7 +71,8 @@ fn route(group: &Group, route: &ReadRoute, found: &mut Vec<Diagnostic>) {
         found.push(d);
     }
     if let (Some(via), Some(to)) = (&route.via, route.destination())
-        && to == (Net { ip: via.value, prefix: if via.value.is_ipv4() { 32 } else { 128 } })
+        && to.is_one()
+        && to.ip == via.value
     {
         let d = Diagnostic::error(via.at.clone(), "the gateway is the destination itself")
             .label("cannot be reached through itself")
