@@ -5,6 +5,7 @@ use std::time::Duration;
 use netns_tests::cluster::{Cluster, NODES, conditions, events, wait_condition, wait_event};
 use netns_tests::peer::keepalived;
 use netns_tests::peer::vipd::Vipd;
+use netns_tests::trio::{Kind, Trio};
 use netns_tests::{Host, Result, pause, run, wait_until};
 use nix::sys::signal::Signal;
 
@@ -244,6 +245,68 @@ fn a_route_that_somebody_else_has_is_told_of_and_the_addresses_stay() -> Result 
     wait_event(&one, "route-arrived", "192.168.34.1", 35 * SECOND)?;
     wait_here(hap1, true, SECOND)?;
     assert!(!conditions(&one)?.iter().any(|name| name == "route-refused"));
+    Ok(())
+}
+
+const LEASED: &str = r#"routes = [
+    { to = "default", via = "192.168.34.1", source = "192.168.34.85", table = 100 },
+]
+rules = [
+    { priority = 1000, from = "192.168.34.85", table = 100 },
+]
+"#;
+
+/// Waits until the hosts with the numbers `on` have the route and the rule of the lease, and the
+/// others neither.
+fn wait_leased(trio: &Trio, on: &[usize], within: Duration) -> Result {
+    wait_until(&format!("route and rule on {on:?} only"), within, || {
+        Ok(trio.hosts.iter().enumerate().all(|(n, host)| {
+            let here = here(host);
+            [here[0], here[2]] == [on.contains(&n); 2]
+        }))
+    })
+    .inspect_err(|_| trio.hosts.iter().for_each(|host| eprintln!("{}", listed(host))))?;
+    Ok(())
+}
+
+#[test]
+fn with_a_lease_they_follow_it_and_a_restart_leaves_them_alone() -> Result {
+    let mut trio = Trio::new("routes-lease", Kind::Lease)?;
+    // Long enough for a start on a machine that does other things, too.
+    let long = "[cluster]\nlease = \"1s\"\n";
+    let config = trio.config().replace("[cluster]\n", long) + LEASED;
+    for n in 0..3 {
+        trio.start_with(n, &config)?;
+    }
+    let first = trio.wait_holder(10 * SECOND)?;
+    wait_leased(&trio, &[first], 2 * SECOND)?;
+
+    let argv = ["ip", "monitor", "route", "rule"];
+    let monitor = trio.hosts[first].spawn("monitor", &argv)?;
+    pause(200 * Duration::from_millis(1));
+    trio.kill(first);
+    trio.start_with(first, &config)?;
+    trio.vipd(first).wait_role(GROUP, "active", 5 * SECOND)?;
+    // Longer than what the predecessor left it.
+    pause(1200 * Duration::from_millis(1));
+    assert_eq!(trio.wait_holder(SECOND)?, first);
+    wait_leased(&trio, &[first], SECOND)?;
+    assert_eq!(monitor.log(), "", "nothing was touched");
+    assert!(!events(trio.vipd(first))?.iter().any(|e| e.kind.starts_with("route-")));
+
+    let second = (first + 1) % 3;
+    let to = trio.hosts[second].name().to_owned();
+    trio.ctl(first, &["move", GROUP, &to])?;
+    wait_leased(&trio, &[second], 2 * SECOND)?;
+    assert!(monitor.log().contains("Deleted default via 192.168.34.1"), "{}", monitor.log());
+
+    // Of one that is killed they stay, as its address does, until it is started again.
+    trio.kill(second);
+    let third = trio.wait_holder_but(Some(second), 10 * SECOND)?;
+    wait_leased(&trio, &[second, third], 2 * SECOND)?;
+    trio.start_with(second, &config)?;
+    wait_leased(&trio, &[third], 5 * SECOND)?;
+    wait_event(trio.vipd(second), "leftover", "route default via 192.168.34.1", SECOND)?;
     Ok(())
 }
 
