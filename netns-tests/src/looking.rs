@@ -42,6 +42,8 @@ impl Looking {
     pub fn start() -> Result<Self> {
         let lab = Lab::new("looking")?;
         let host = lab.host("hap1", &["192.168.34.132/24"])?;
+        // As systemd sets it.
+        host.sysctl("net/ipv4/ping_group_range", "0 2147483647")?;
         let far = lab.host("pg1", &["192.168.34.10/24"])?;
         let servers = [Backend::start(&far, 8000)?, Backend::start(&host, 5001)?];
         let at = ("pg1", "192.168.34.10:8000".parse().unwrap_or(([0, 0, 0, 0], 0).into()));

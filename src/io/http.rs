@@ -4,7 +4,6 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -15,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 
+use super::dial::{dial_host, unlingering};
 use super::tls;
 
 /// Bytes both ways.
@@ -84,7 +84,7 @@ impl Place {
     /// Connects; may wait for a name to be looked up.
     pub(super) async fn connect(&self) -> Result<Box<dyn Stream>, String> {
         let Self { host, port, .. } = self;
-        let stream = TcpStream::connect((host.as_str(), *port)).await;
+        let stream = dial_host(host, *port).await;
         let stream = stream.map_err(|e| refused(&format!("{host}:{port}"), &e))?;
         if !self.secure {
             unlingering(&stream);
@@ -110,12 +110,6 @@ pub(super) fn reason(error: &io::Error) -> String {
     }
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
-}
-
-/// What is closed is gone at once: hundreds of connections a second would leave tens of thousands
-/// of ports waiting for a minute each.
-pub(super) fn unlingering(stream: &TcpStream) {
-    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 /// Asks once, and hands the answer to `read` while its body still comes in.

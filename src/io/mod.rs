@@ -8,6 +8,7 @@ pub mod ballots;
 pub mod check;
 pub mod clock;
 pub mod decisions;
+mod dial;
 mod durable;
 pub mod epitaph;
 pub mod events;

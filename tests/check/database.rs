@@ -98,6 +98,36 @@ fn postgresql_is_told_from_what_only_accepts() {
 }
 
 #[test]
+fn a_server_has_nothing_to_log_of_a_look_at_it() {
+    inside(|| async {
+        let dir = Dir::new("postgresql-log");
+        let data = cluster(&dir);
+        let directory = format!("log_directory={}", dir.path("log").display());
+        let log = ["-c", "logging_collector=on", "-c", &directory, "-c", "log_filename=all"];
+        let peer = postgres(&dir, &data, &log);
+        let password = asked(5432, "postgres", "postgres");
+        until(&password, &Ok("127.0.0.1:5432 asks for authentication")).await;
+        let read = || fs::read_to_string(dir.path("log/all")).unwrap_or_default();
+        let before = read().len();
+        for _ in 0..3 {
+            look(&password).await.unwrap();
+            look(&asked(5432, "postgres", "template1")).await.unwrap();
+            look(&Probe::Tcp("127.0.0.1:5432".parse().unwrap())).await.unwrap();
+        }
+        // This it logs, after all that came before.
+        look(&asked(5432, "vipd", "postgres")).await.unwrap();
+        let logged = async {
+            while !read()[before..].contains("no pg_hba.conf entry") {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(30), logged).await.unwrap();
+        assert_eq!(read()[before..].lines().count(), 1, "{}", &read()[before..]);
+        peer.end(Signal::SIGINT);
+    });
+}
+
+#[test]
 fn a_pooler_tells_what_is_behind_it() {
     inside(|| async {
         let dir = Dir::new("pgbouncer");

@@ -155,6 +155,18 @@ fn nobody_at_an_address() {
     });
 }
 
+#[test]
+fn a_program_does_not_hear_of_a_look_at_its_port() {
+    inside(|| async {
+        for at in ["127.0.0.1:7003", "[::1]:7003"] {
+            let listener = TcpListener::bind(at).await.unwrap();
+            look(&Probe::Tcp(at.parse().unwrap())).await.unwrap();
+            let heard = tokio::time::timeout(Duration::from_millis(100), listener.accept()).await;
+            assert!(heard.is_err(), "{heard:?}");
+        }
+    });
+}
+
 /// The figures that issue 5 asks for, as they are in this build: see the output.
 #[test]
 fn five_hundred_checks_cost_little() {

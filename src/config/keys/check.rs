@@ -53,8 +53,8 @@ pub(in super::super) static CHECK: Table = Table {
             kind: text(&SOCKET),
             need: Need::Optional("none"),
             example: "\"127.0.0.1:5000\"",
-            doc: "Something accepts TCP connections there. A program that hangs is not seen: its \
-                  kernel accepts.",
+            doc: "Something accepts TCP connections there; its program does not hear of the look. \
+                  One that hangs is not seen: its kernel accepts.",
         },
         Key {
             name: "http",

@@ -12,6 +12,8 @@ use crate::wire::haproxy::{Server, State, servers};
 
 /// The table of ten thousand servers is shorter, in bytes.
 const LONGEST: u64 = 8 << 20;
+/// That of a dozen is, so that it is read in one go.
+const USUAL: usize = 8 << 10;
 
 pub(super) struct Haproxy {
     pub(super) socket: PathBuf,
@@ -36,7 +38,7 @@ impl Haproxy {
     async fn ask(&self, question: &str) -> io::Result<String> {
         let mut stream = UnixStream::connect(&self.socket).await?;
         stream.write_all(question.as_bytes()).await?;
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(USUAL);
         (&mut stream).take(LONGEST).read_to_end(&mut bytes).await?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }

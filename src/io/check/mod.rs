@@ -47,7 +47,7 @@ enum Kind {
     File(file::File),
     Interface(interface::Interface),
     Neighbour(neighbour::Neighbour),
-    Ping(std::net::IpAddr),
+    Ping(ping::Ping),
     Run(run::Run),
 }
 
@@ -71,7 +71,7 @@ impl Prober {
             Probe::File { path, value } => Kind::File(file::File::new(path, value)),
             Probe::Interface(name) => Kind::Interface(interface::Interface::new(name)),
             Probe::Neighbour(ip) => Kind::Neighbour(neighbour::Neighbour::new(ip)),
-            Probe::Ping(ip) => Kind::Ping(ip),
+            Probe::Ping(ip) => Kind::Ping(ping::Ping::new(ip)),
             Probe::Run { argv, user } => Kind::Run(run::Run { argv, user, immortal: None }),
         })
     }
@@ -97,7 +97,7 @@ impl Prober {
             Kind::File(file) => file.look(limit).await,
             Kind::Interface(interface) => interface.look(),
             Kind::Neighbour(neighbour) => neighbour.look(limit).await,
-            Kind::Ping(ip) => ping::look(*ip, limit).await,
+            Kind::Ping(ping) => ping.look(limit).await,
             Kind::Run(run) => run.look(limit.time).await,
         }
     }

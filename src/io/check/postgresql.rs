@@ -13,6 +13,9 @@ use crate::wire::postgresql::{Message, Refusal, TERMINATE, message, startup};
 
 /// More than any server says before a session begins, in bytes.
 const LONGEST: usize = 64 << 10;
+/// What one says that lets everybody in.
+const USUAL: usize = 1 << 10;
+const READY: &str = "is ready";
 
 pub(super) async fn look(what: &Postgresql, limit: &mut Limit) -> Result<String, String> {
     let Postgresql { address, user, database } = what;
@@ -20,7 +23,10 @@ pub(super) async fn look(what: &Postgresql, limit: &mut Limit) -> Result<String,
     let talk = async {
         stream.write_all(&startup(user, database)).await.map_err(|e| reason(&e))?;
         let heard = hear(&mut stream).await;
-        let _ = stream.write_all(&TERMINATE).await;
+        // Who is asked for a password goes without a word: anything else would be logged.
+        if heard == Ok(READY) {
+            let _ = stream.write_all(&TERMINATE).await;
+        }
         heard
     };
     let late = "it accepted the connection and does not answer";
@@ -29,14 +35,14 @@ pub(super) async fn look(what: &Postgresql, limit: &mut Limit) -> Result<String,
 }
 
 async fn hear(stream: &mut TcpStream) -> Result<&'static str, String> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(USUAL);
     let mut welcome = false;
     loop {
         while let Some((message, length)) = message(&bytes).map_err(|e| e.to_string())? {
             bytes.drain(..length);
             match message {
                 Message::Authentication(_) => return Ok("asks for authentication"),
-                Message::Ready => return Ok("is ready"),
+                Message::Ready => return Ok(READY),
                 // Whether there is a place for the client is told only after this.
                 Message::Welcome => welcome = true,
                 Message::Other(_) => {}
