@@ -1,5 +1,7 @@
 //! A host that has hundreds of checks, of what a load balancer looks at: what they cost.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use crate::clock::{pause, wait_until};
@@ -9,7 +11,7 @@ use crate::peer::postgresql;
 use crate::peer::vipd::Vipd;
 use crate::process::{Proc, tree};
 use crate::usage::{Usage, cpu_percent};
-use crate::{Host, Lab, Result};
+use crate::{Error, Host, Lab, Result};
 
 /// How many there are; each is run once a second.
 pub const CHECKS: usize = 500;
@@ -28,10 +30,31 @@ const MIX: [&str; 10] = [
     "neighbour = \"192.168.34.10\"",
 ];
 
+/// Those that HAProxy has too: how vipd looks, what a backend of HAProxy's says for the same, and
+/// where its servers are.
+const COMMON: [(&str, &str, &str); 5] = [
+    (MIX[0], "", "127.0.0.1:5000"),
+    (MIX[5], "", "192.168.34.10:8000"),
+    (MIX[2], "option httpchk GET /", "192.168.34.10:8000"),
+    (MIX[6], "option httpchk GET /", "127.0.0.1:5001"),
+    (MIX[3], "option pgsql-check user postgres", "192.168.34.10:5432"),
+];
+
+/// Which checks there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mix {
+    /// All that neither fork nor need systemd.
+    All,
+    /// Those that HAProxy has too, and one that runs them.
+    Common,
+}
+
 /// The daemon with its checks, and what they look at.
 #[derive(Debug)]
 pub struct Looking {
     vipd: Vipd,
+    /// What runs the same checks.
+    peer: Option<Proc>,
     _peers: Vec<Proc>,
     _servers: [Backend; 2],
     _lab: Lab,
@@ -39,7 +62,7 @@ pub struct Looking {
 
 impl Looking {
     /// Starts everything, and waits until every check has passed.
-    pub fn start() -> Result<Self> {
+    pub fn start(mix: Mix) -> Result<Self> {
         let lab = Lab::new("looking")?;
         let host = lab.host("hap1", &["192.168.34.132/24"])?;
         // As systemd sets it.
@@ -50,21 +73,31 @@ impl Looking {
         let proxy = haproxy::start(&host, Mode::Tcp, 5000, &[at])?;
         let peers = vec![postgresql::start(&far)?, proxy];
         let pid = host.write("haproxy.pid", &peers[1].pid().to_string())?;
-        let config = config(&host, &pid.to_string_lossy(), CHECKS);
+        let kinds: Vec<&str> = match mix {
+            Mix::All => MIX.to_vec(),
+            Mix::Common => COMMON.map(|(look, ..)| look).to_vec(),
+        };
+        let config = config(&host, &pid.to_string_lossy(), &kinds);
         let vipd = Vipd::start(&host, &config)?;
         wait_until("checks that pass", Duration::from_secs(30), || {
             let Ok(status) = vipd.status() else { return Ok(false) };
             let checks = status["groups"][0]["checks"].as_array().cloned().unwrap_or_default();
             Ok(checks.len() == CHECKS && checks.iter().all(|c| c["verdict"] == true))
         })?;
+        let peer = (mix == Mix::Common).then(|| looker(&host)).transpose()?;
         pause(Duration::from_secs(2));
-        Ok(Self { vipd, _peers: peers, _servers: servers, _lab: lab })
+        Ok(Self { vipd, peer, _peers: peers, _servers: servers, _lab: lab })
     }
 
-    /// The share of one processor that the daemon uses over `during`, in percent.
-    pub fn cpu(&self, during: Duration) -> f64 {
-        let pids = tree(self.vipd.process.pid());
-        cpu_percent(&[&pids], during).first().copied().unwrap_or_default()
+    /// The shares of one processor that the daemon uses over `during`, and HAProxy if it runs the
+    /// same checks, in percent.
+    pub fn cpu(&self, during: Duration) -> (f64, Option<f64>) {
+        let ours = tree(self.vipd.process.pid());
+        let theirs = self.peer.as_ref().map(|peer| tree(peer.pid())).unwrap_or_default();
+        match cpu_percent(&[&ours, &theirs], during)[..] {
+            [ours, theirs] => (ours, self.peer.as_ref().map(|_| theirs)),
+            _ => (f64::NAN, None),
+        }
     }
 
     /// Its resident memory in MiB.
@@ -74,7 +107,7 @@ impl Looking {
     }
 }
 
-fn config(host: &Host, pid: &str, count: usize) -> String {
+fn config(host: &Host, pid: &str, kinds: &[&str]) -> String {
     let mut text = String::from(
         "[cluster]\nname = \"lb\"\n\
          [[node]]\nname = \"hap1\"\naddress = \"192.168.34.132\"\n\
@@ -83,9 +116,36 @@ fn config(host: &Host, pid: &str, count: usize) -> String {
          addresses = [\"192.168.34.85/24\"]\n",
     );
     let socket = haproxy::socket(host).to_string_lossy().into_owned();
-    for (n, kind) in MIX.iter().cycle().take(count).enumerate() {
+    for (n, kind) in kinds.iter().cycle().take(CHECKS).enumerate() {
         let kind = kind.replace("SOCKET", &socket).replace("PID", pid);
         text += &format!("\n[[check]]\nname = \"c{n}\"\n{kind}\ninterval = \"1s\"\n");
     }
     text
+}
+
+/// HAProxy that serves nobody and runs the checks that it has too, as often.
+fn looker(host: &Host) -> Result<Proc> {
+    let socket = host.dir().join("looker.sock");
+    let mut text = format!(
+        "global\n stats socket {} mode 600 level admin\n spread-checks 10\n nbthread 1\n\
+         defaults\n mode tcp\n timeout connect 1s\n timeout check 1s\n timeout server 1s\n",
+        socket.display()
+    );
+    for (n, (_, option, at)) in COMMON.iter().enumerate() {
+        text += &format!("backend b{n}\n {option}\n");
+        for server in 0..CHECKS / COMMON.len() {
+            text += &format!(" server s{server} {at} check inter 1s\n");
+        }
+    }
+    let config = host.write("looker.cfg", &text)?;
+    let looker = host.spawn("looker", &haproxy::command(&config).each_ref().map(String::as_str))?;
+    wait_until("500 servers that HAProxy finds well", Duration::from_secs(10), || {
+        let mut stats = UnixStream::connect(&socket).map_err(Error::io("ask HAProxy"))?;
+        let mut text = String::new();
+        let asked = stats.write_all(b"show stat -1 4 -1\n");
+        asked.and_then(|()| stats.read_to_string(&mut text)).map_err(Error::io("ask HAProxy"))?;
+        let passed = |line: &&str| [",L4OK,", ",L7OK,"].iter().any(|end| line.contains(end));
+        Ok(text.lines().filter(passed).count() == CHECKS)
+    })?;
+    Ok(looker)
 }

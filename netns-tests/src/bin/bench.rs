@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use netns_tests::looking::{CHECKS, Looking};
+use netns_tests::looking::{CHECKS, Looking, Mix};
 use netns_tests::paint::{Paint, Tone, left, right};
 use netns_tests::peer::keepalived::{self, Instance};
 use netns_tests::peer::vipd::{Setup, Vipd};
@@ -84,7 +84,9 @@ struct Measure {
     target: Option<f64>,
     /// The greatest median of vipd allowed, if there is one.
     limit: Option<f64>,
-    keepalived: Vec<f64>,
+    /// Whose figures those of vipd are compared with.
+    peer: &'static str,
+    theirs: Vec<f64>,
     vipd: Vec<f64>,
 }
 
@@ -161,17 +163,30 @@ fn outages(kinds: &[Kind], faults: usize) -> Result<Vec<Measure>> {
     Ok(measures)
 }
 
-/// Processor time and memory of a daemon with hundreds of checks.
+/// Processor time and memory of a daemon with hundreds of checks; of those that HAProxy has too,
+/// beside one that runs the same.
 fn checks(window: Duration) -> Result<Vec<Measure>> {
     say("hundreds of checks");
-    let looking = Looking::start()?;
+    let looking = Looking::start(Mix::All)?;
     let mut cpu = Measure::new(&format!("CPU, {CHECKS} checks a second"), "% of a core", None);
     cpu.limit = Some(3.0);
-    cpu.vipd = (0..WINDOWS).map(|_| looking.cpu(window)).collect();
+    cpu.vipd = (0..WINDOWS).map(|_| looking.cpu(window).0).collect();
     let mut rss = Measure::new(&format!("memory, {CHECKS} checks"), "MiB RSS", None);
     rss.limit = Some(20.0);
     rss.add(Kind::Checks, looking.rss_mib());
-    Ok(vec![cpu, rss])
+    drop(looking);
+
+    say("hundreds of checks beside HAProxy");
+    let looking = Looking::start(Mix::Common)?;
+    let name = format!("CPU, {CHECKS} checks, and HAProxy");
+    let mut beside = Measure::new(&name, "% of a core", Some(1.0));
+    beside.peer = "HAProxy";
+    for _ in 0..WINDOWS {
+        let (ours, theirs) = looking.cpu(window);
+        beside.add(Kind::Checks, ours);
+        beside.theirs.extend(theirs);
+    }
+    Ok(vec![cpu, rss, beside])
 }
 
 /// Processor time of seven nodes that hold fifty groups by lease, the busiest one's.
@@ -485,20 +500,21 @@ impl Fault {
 
 impl Measure {
     fn new(name: &str, unit: &'static str, target: Option<f64>) -> Self {
-        let (keepalived, vipd) = (Vec::new(), Vec::new());
-        Self { name: name.to_owned(), unit, target, limit: None, keepalived, vipd }
+        let (theirs, vipd) = (Vec::new(), Vec::new());
+        let (name, peer) = (name.to_owned(), "keepalived");
+        Self { name, unit, target, limit: None, peer, theirs, vipd }
     }
 
     fn add(&mut self, kind: Kind, value: f64) {
         match kind {
-            Kind::Keepalived => self.keepalived.push(value),
+            Kind::Keepalived => self.theirs.push(value),
             Kind::Vipd | Kind::Lease | Kind::Checks => self.vipd.push(value),
         }
     }
 
     /// vipd's median in keepalived's.
     fn ratio(&self) -> Option<f64> {
-        let (theirs, ours) = (Summary::of(&self.keepalived)?, Summary::of(&self.vipd)?);
+        let (theirs, ours) = (Summary::of(&self.theirs)?, Summary::of(&self.vipd)?);
         (theirs.median > 0.0).then(|| ours.median / theirs.median)
     }
 
@@ -521,7 +537,8 @@ fn print_json(measures: &[Measure]) {
         let line = serde_json::json!({
             "name": measure.name,
             "unit": measure.unit,
-            "keepalived": Summary::of(&measure.keepalived),
+            "peer": measure.peer,
+            "theirs": Summary::of(&measure.theirs),
             "vipd": Summary::of(&measure.vipd),
             "ratio": measure.ratio(),
             "target": measure.target,
@@ -544,7 +561,7 @@ fn print_table(measures: &[Measure]) {
     for measure in measures {
         let cell = |values: &[f64]| Summary::of(values).map_or("-".to_owned(), |s| s.to_string());
         let ratio = measure.ratio().map_or("-".to_owned(), |r| format!("{}x", short(r)));
-        let (theirs, ours) = (cell(&measure.keepalived), cell(&measure.vipd));
+        let (theirs, ours) = (cell(&measure.theirs), cell(&measure.vipd));
         let goal = measure.goal();
         let verdict = match (measure.vipd.is_empty() || goal.is_empty(), measure.missed()) {
             (true, _) => goal,
@@ -553,12 +570,13 @@ fn print_table(measures: &[Measure]) {
         };
         println!("{}  {verdict}", row(&measure.name, measure.unit, &theirs, &ours, &ratio));
     }
-    let n = measures.first().map_or(0, |m| m.keepalived.len().max(m.vipd.len()));
+    let n = measures.first().map_or(0, |m| m.theirs.len().max(m.vipd.len()));
     println!("{}", paint.rule(112));
     println!(
         "{n} faults of each kind at random moments, by turns; adverts every {} ms, priorities \
          {PRIORITIES:?},\npreemption on, both real-time, the same packets, one probe a millisecond; CPU: {WINDOWS} windows, both at \
-         the same time.",
+         the same time.\nChecks that HAProxy has too are run by one beside it, whose figure is the one in \
+         keepalived's place.",
         INTERVAL.as_millis()
     );
 }
