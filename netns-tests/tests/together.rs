@@ -200,11 +200,16 @@ struct Pair {
 impl Pair {
     /// With the example of the documentation, or as plain VRRP routers.
     fn started(label: &str, lease: bool) -> Result<Self> {
+        Self::started_with(label, lease, str::to_owned)
+    }
+
+    /// The same with a file that `edit` made of it.
+    fn started_with(label: &str, lease: bool, edit: fn(&str) -> String) -> Result<Self> {
         let lab = Lab::new(label)?;
         let secret = lab.dir().join("secret");
         std::fs::write(&secret, KEY).unwrap();
         std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let config = include_str!("../../conf/active-active.toml");
+        let config = edit(include_str!("../../conf/active-active.toml"));
         let mut config = config.replace("/etc/vipd/secret", &secret.display().to_string());
         if !lease {
             config = config.replace("spread =", "safety = \"vrrp\"\nspread =");
@@ -230,6 +235,22 @@ impl Pair {
         let vips = [IpAddr::from(VIP), other()];
         wait_until(what, 10 * SECOND, || Ok(held(&self.watch, vips, by)))?;
         println!("{what}: {by:?} after {:?}", Stamp::now().since(at));
+        Ok(())
+    }
+
+    /// Waits until each host has one of them, and sees that nothing moves after that.
+    fn wait_parted(&self, what: &str) -> Result {
+        let parted = || {
+            let [one, other] = [VIP.into(), other()].map(|vip| self.watch.holders_now(vip));
+            one.len() == 1 && other.len() == 1 && one != other
+        };
+        wait_until(what, 10 * SECOND, || Ok(parted()))?;
+        // One that is asked for the other may just have been given both.
+        pause(SECOND);
+        assert!(parted(), "{what}: {:?}", self.watch.events());
+        let before = self.watch.events().len();
+        pause(2 * SECOND);
+        assert_eq!(self.watch.events().len(), before, "{what}: {:?}", self.watch.events());
         Ok(())
     }
 
@@ -277,4 +298,37 @@ fn both_hosts_have_one_while_both_are_well_with_a_lease() -> Result {
 #[test]
 fn both_hosts_have_one_while_both_are_well_in_plain_vrrp() -> Result {
     active_active("apart-vrrp", false)
+}
+
+/// No host is preferred for any of them: only that they are to be kept apart moves one of them, when
+/// both are on one host.
+fn alike(label: &str, lease: bool) -> Result {
+    let mut pair = Pair::started_with(label, lease, |file| {
+        let file = file.replace("priorities = { hap2 = 200 }\n", "");
+        file.replace(
+            "preempt = true\n",
+            "preempt = true\npriorities = { hap1 = 150, hap2 = 150 }\n",
+        )
+    })?;
+    pair.wait_parted("started")?;
+    for (n, left) in [(0, "hap2"), (1, "hap1")] {
+        pair.hosts[n].power_loss()?;
+        pair.vipds[n] = None;
+        pair.wait([left, left], "one died")?;
+        pair.hosts[n].power_on()?;
+        pair.watch.follow(&pair.hosts[n])?;
+        pair.vipds[n] = Some(Vipd::start(&pair.hosts[n], &pair.config)?);
+        pair.wait_parted("it is back")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_host_that_returns_gets_one_of_two_that_nobody_is_preferred_for_with_a_lease() -> Result {
+    alike("alike", true)
+}
+
+#[test]
+fn a_host_that_returns_gets_one_of_two_that_nobody_is_preferred_for_in_plain_vrrp() -> Result {
+    alike("alike-vrrp", false)
 }
