@@ -40,7 +40,8 @@ impl Haproxy {
         stream.write_all(question.as_bytes()).await?;
         let mut bytes = Vec::with_capacity(USUAL);
         (&mut stream).take(LONGEST).read_to_end(&mut bytes).await?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(String::from_utf8(bytes).unwrap_or_else(|e| lossy(e.as_bytes())))
     }
 }
 
