@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use socket2::SockRef;
 use tokio::net::{TcpSocket, TcpStream, lookup_host};
 
-/// Connects. The other kernel hears that this one knows only with the first bytes that are sent: a
-/// program is not told of a connection that is closed unused, logs nothing and starts no process for
-/// it, and is woken once where there is a request.
+/// Connects. The last word of the handshake goes along with the first bytes that are sent: a program is
+/// woken once, and with its request. It does not hear of a connection that is reset unused, so that it
+/// logs nothing and starts no process for it.
 pub(super) async fn dial(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,

@@ -1,5 +1,4 @@
-//! Something accepts a TCP connection. Its program does not hear of it: what would be woken for each
-//! look, and would log each, can be asked with another kind of check.
+//! Something accepts a TCP connection. That is up to its kernel: the program does not hear of it.
 
 use std::net::SocketAddr;
 
