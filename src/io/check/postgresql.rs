@@ -15,19 +15,13 @@ use crate::wire::postgresql::{Message, Refusal, TERMINATE, message, startup};
 const LONGEST: usize = 64 << 10;
 /// What one says that lets everybody in.
 const USUAL: usize = 1 << 10;
-const READY: &str = "is ready";
 
 pub(super) async fn look(what: &Postgresql, limit: &mut Limit) -> Result<String, String> {
     let Postgresql { address, user, database } = what;
     let mut stream = tcp::connect(*address, limit).await?;
     let talk = async {
         stream.write_all(&startup(user, database)).await.map_err(|e| reason(&e))?;
-        let heard = hear(&mut stream).await;
-        // Who is asked for a password goes without a word: anything else would be logged.
-        if heard == Ok(READY) {
-            let _ = stream.write_all(&TERMINATE).await;
-        }
-        heard
+        hear(&mut stream).await
     };
     let late = "it accepted the connection and does not answer";
     let heard = limit.of(talk, late).await.and_then(|heard| heard);
@@ -41,8 +35,12 @@ async fn hear(stream: &mut TcpStream) -> Result<&'static str, String> {
         while let Some((message, length)) = message(&bytes).map_err(|e| e.to_string())? {
             bytes.drain(..length);
             match message {
+                // Any word but the password would be logged.
                 Message::Authentication(_) => return Ok("asks for authentication"),
-                Message::Ready => return Ok(READY),
+                Message::Ready => {
+                    let _ = stream.write_all(&TERMINATE).await;
+                    return Ok("is ready");
+                }
                 // Whether there is a place for the client is told only after this.
                 Message::Welcome => welcome = true,
                 Message::Other(_) => {}
