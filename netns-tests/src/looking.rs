@@ -89,15 +89,12 @@ impl Looking {
         Ok(Self { vipd, peer, _peers: peers, _servers: servers, _lab: lab })
     }
 
-    /// The shares of one processor that the daemon uses over `during`, and HAProxy if it runs the
-    /// same checks, in percent.
-    pub fn cpu(&self, during: Duration) -> (f64, Option<f64>) {
-        let ours = tree(self.vipd.process.pid());
-        let theirs = self.peer.as_ref().map(|peer| tree(peer.pid())).unwrap_or_default();
-        match cpu_percent(&[&ours, &theirs], during)[..] {
-            [ours, theirs] => (ours, self.peer.as_ref().map(|_| theirs)),
-            _ => (f64::NAN, None),
-        }
+    /// The share of one processor that the daemon uses over `during`, in percent, and then that of
+    /// HAProxy where it runs the same checks.
+    pub fn cpu(&self, during: Duration) -> Vec<f64> {
+        let both = std::iter::once(&self.vipd.process).chain(&self.peer);
+        let trees: Vec<_> = both.map(|process| tree(process.pid())).collect();
+        cpu_percent(&trees.iter().map(Vec::as_slice).collect::<Vec<_>>(), during)
     }
 
     /// Its resident memory in MiB.

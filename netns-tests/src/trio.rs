@@ -106,9 +106,7 @@ impl Trio {
     /// The same with all daemons started, and an address that is served.
     pub fn started(label: &str, kind: Kind) -> Result<Self> {
         let mut trio = Self::new(label, kind)?;
-        for n in 0..3 {
-            trio.start(n)?;
-        }
+        trio.start_all(&trio.config())?;
         trio.wait_holder(Duration::from_secs(10))?;
         Ok(trio)
     }
@@ -166,6 +164,11 @@ impl Trio {
         };
         self.daemons[n] = Some(daemon);
         Ok(())
+    }
+
+    /// Starts what runs on every host, with this file.
+    pub fn start_all(&mut self, config: &str) -> Result {
+        (0..3).try_for_each(|n| self.start_with(n, config))
     }
 
     /// SIGKILL for what runs on host number `n`; what it had added stays.

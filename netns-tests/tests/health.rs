@@ -36,9 +36,7 @@ impl Scene {
                 "\n[[check]]\nname = \"database\"\ntcp = \"192.168.34.10:{DATABASE}\"\n\
                  interval = \"200ms\"\ntimeout = \"200ms\"\nrise = 2\nfall = 2\n{effect}\n"
             );
-        for n in 0..3 {
-            trio.start_with(n, &config)?;
-        }
+        trio.start_all(&config)?;
         trio.wait_holder(10 * SECOND)?;
         // By then everybody has looked, and voted for whoever holds.
         pause(SECOND);

@@ -275,9 +275,7 @@ fn with_a_lease_they_follow_it_and_a_restart_leaves_them_alone() -> Result {
     // Long enough for a start on a machine that does other things, too.
     let long = "[cluster]\nlease = \"1s\"\n";
     let config = trio.config().replace("[cluster]\n", long) + LEASED;
-    for n in 0..3 {
-        trio.start_with(n, &config)?;
-    }
+    trio.start_all(&config)?;
     let first = trio.wait_holder(10 * SECOND)?;
     wait_leased(&trio, &[first], 2 * SECOND)?;
 

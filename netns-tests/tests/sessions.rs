@@ -36,9 +36,7 @@ fn scene(label: &str, sessions: Option<&str>) -> Result<(Trio, Host, Proc)> {
     fs::write(&password, "open sesame\n").unwrap();
     fs::set_permissions(&password, PermissionsExt::from_mode(0o600)).unwrap();
     let config = sessions.map_or_else(|| trio.config(), |keys| with_sessions(&trio, keys));
-    for n in 0..3 {
-        trio.start_with(n, &config)?;
-    }
+    trio.start_all(&config)?;
     Ok((trio, database, server))
 }
 

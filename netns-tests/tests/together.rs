@@ -42,9 +42,7 @@ fn groups_of_one_sync_move_together_with_a_lease() -> Result {
             "\n[[group]]\nname = \"files\"\nvrid = 86\nsync = \"pair\"\n\
              addresses = [\"{OTHER}/24\"]\ninterface = \"eth0\"\n"
         );
-    for n in 0..3 {
-        trio.start_with(n, &config)?;
-    }
+    trio.start_all(&config)?;
     let both = [IpAddr::from(VIP), other()];
     let wait = |trio: &Trio, n: usize, what: &str| {
         let at = Stamp::now();
@@ -225,9 +223,26 @@ impl Pair {
         let mut pair =
             Self { vipds: [None, None], watch, hosts, _witness: witness, config, _lab: lab };
         for n in 0..2 {
-            pair.vipds[n] = Some(Vipd::start(&pair.hosts[n], &pair.config)?);
+            pair.start(n)?;
         }
         Ok(pair)
+    }
+
+    fn start(&mut self, n: usize) -> Result {
+        self.vipds[n] = Some(Vipd::start(&self.hosts[n], &self.config)?);
+        Ok(())
+    }
+
+    fn power_loss(&mut self, n: usize) -> Result {
+        self.hosts[n].power_loss()?;
+        self.vipds[n] = None;
+        Ok(())
+    }
+
+    fn power_on(&mut self, n: usize) -> Result {
+        self.hosts[n].power_on()?;
+        self.watch.follow(&self.hosts[n])?;
+        self.start(n)
     }
 
     fn wait(&self, by: [&str; 2], what: &str) -> Result {
@@ -236,6 +251,13 @@ impl Pair {
         wait_until(what, 10 * SECOND, || Ok(held(&self.watch, vips, by)))?;
         println!("{what}: {by:?} after {:?}", Stamp::now().since(at));
         Ok(())
+    }
+
+    /// Sees that nothing moves.
+    fn still(&self) {
+        let before = self.watch.events().len();
+        pause(2 * SECOND);
+        assert_eq!(self.watch.events().len(), before, "{:?}", self.watch.events());
     }
 
     /// Waits until each host has one of them, and sees that nothing moves after that.
@@ -248,9 +270,7 @@ impl Pair {
         // One that is asked for the other may just have been given both.
         pause(SECOND);
         assert!(parted(), "{what}: {:?}", self.watch.events());
-        let before = self.watch.events().len();
-        pause(2 * SECOND);
-        assert_eq!(self.watch.events().len(), before, "{what}: {:?}", self.watch.events());
+        self.still();
         Ok(())
     }
 
@@ -268,24 +288,17 @@ fn active_active(label: &str, lease: bool) -> Result {
     pair.wait(apart, "started")?;
     pause(2 * SECOND);
     pair.wait(apart, "settled")?;
-    let before = pair.watch.events().len();
-    pause(2 * SECOND);
-    assert_eq!(pair.watch.events().len(), before, "{:?}", pair.watch.events());
+    pair.still();
     for n in 0..2 {
         let (dead, left) = (apart[n], apart[1 - n]);
-        pair.hosts[n].power_loss()?;
-        pair.vipds[n] = None;
+        pair.power_loss(n)?;
         pair.wait([left, left], &format!("{dead} died"))?;
         let said = pair.explained(1 - n, ["writes", "reads"][1 - n])?;
         println!("{said}");
         assert!(said.contains("to be kept apart from this"), "{said}");
-        pair.hosts[n].power_on()?;
-        pair.watch.follow(&pair.hosts[n])?;
-        pair.vipds[n] = Some(Vipd::start(&pair.hosts[n], &pair.config)?);
+        pair.power_on(n)?;
         pair.wait(apart, &format!("{dead} is back"))?;
-        let before = pair.watch.events().len();
-        pause(2 * SECOND);
-        assert_eq!(pair.watch.events().len(), before, "{:?}", pair.watch.events());
+        pair.still();
     }
     Ok(())
 }
@@ -312,12 +325,9 @@ fn alike(label: &str, lease: bool) -> Result {
     })?;
     pair.wait_parted("started")?;
     for (n, left) in [(0, "hap2"), (1, "hap1")] {
-        pair.hosts[n].power_loss()?;
-        pair.vipds[n] = None;
+        pair.power_loss(n)?;
         pair.wait([left, left], "one died")?;
-        pair.hosts[n].power_on()?;
-        pair.watch.follow(&pair.hosts[n])?;
-        pair.vipds[n] = Some(Vipd::start(&pair.hosts[n], &pair.config)?);
+        pair.power_on(n)?;
         pair.wait_parted("it is back")?;
     }
     Ok(())

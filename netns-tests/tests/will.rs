@@ -211,9 +211,7 @@ fn a_cleanup_forgets_failures_on_every_node() -> Result {
             "[group.proxy]\ncommand = [\"/bin/cat\", {fifo:?}]\nuser = \"root\"\nrun = \"always\"\n\
              restarts = 1\n"
         );
-    for n in 0..3 {
-        trio.start_with(n, &config)?;
-    }
+    trio.start_all(&config)?;
     let holder = trio.wait_holder(10 * SECOND)?;
     for n in 0..3 {
         wait_until("it failed too often", 10 * SECOND, || {
@@ -256,9 +254,7 @@ fn hands_are_off(label: &str, kind: Kind) -> Result {
     let mut trio = Trio::new(label, kind)?;
     let config = trio.config()
         + "[group.proxy]\ncommand = [\"/bin/sleep\", \"600\"]\nuser = \"nobody\"\nrun = \"always\"\n";
-    for n in 0..3 {
-        trio.start_with(n, &config)?;
-    }
+    trio.start_all(&config)?;
     let holder = trio.wait_holder(10 * SECOND)?;
     let other = (holder + 1) % 3;
     wait_until("the proxy runs", 5 * SECOND, || trio.vipd(holder).proxy_runs(GROUP))?;

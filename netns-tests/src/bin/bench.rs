@@ -75,7 +75,7 @@ enum Fault {
 const FAULTS: [Fault; 3] = [Fault::PowerLoss, Fault::Stop, Fault::Deleted];
 const LEASE_FAULTS: [Fault; 3] = [Fault::PowerLoss, Fault::Stop, Fault::Restart];
 
-/// Something measured of both, and how much of keepalived's vipd may take.
+/// Something measured of both, and how much of its peer's vipd may take.
 #[derive(Clone, Debug, serde::Serialize)]
 struct Measure {
     name: String,
@@ -166,26 +166,29 @@ fn outages(kinds: &[Kind], faults: usize) -> Result<Vec<Measure>> {
 /// Processor time and memory of a daemon with hundreds of checks; of those that HAProxy has too,
 /// beside one that runs the same.
 fn checks(window: Duration) -> Result<Vec<Measure>> {
+    let look = |looking: &Looking, cpu: &mut Measure| {
+        for figures in (0..WINDOWS).map(|_| looking.cpu(window)) {
+            if let [ours, theirs @ ..] = figures.as_slice() {
+                cpu.vipd.push(*ours);
+                cpu.theirs.extend(theirs);
+            }
+        }
+    };
     say("hundreds of checks");
     let looking = Looking::start(Mix::All)?;
     let mut cpu = Measure::new(&format!("CPU, {CHECKS} checks a second"), "% of a core", None);
     cpu.limit = Some(3.0);
-    cpu.vipd = (0..WINDOWS).map(|_| looking.cpu(window).0).collect();
+    look(&looking, &mut cpu);
     let mut rss = Measure::new(&format!("memory, {CHECKS} checks"), "MiB RSS", None);
     rss.limit = Some(20.0);
     rss.add(Kind::Checks, looking.rss_mib());
     drop(looking);
 
     say("hundreds of checks beside HAProxy");
-    let looking = Looking::start(Mix::Common)?;
     let name = format!("CPU, {CHECKS} checks, and HAProxy");
     let mut beside = Measure::new(&name, "% of a core", Some(1.0));
     beside.peer = "HAProxy";
-    for _ in 0..WINDOWS {
-        let (ours, theirs) = looking.cpu(window);
-        beside.add(Kind::Checks, ours);
-        beside.theirs.extend(theirs);
-    }
+    look(&Looking::start(Mix::Common)?, &mut beside);
     Ok(vec![cpu, rss, beside])
 }
 
@@ -512,7 +515,7 @@ impl Measure {
         }
     }
 
-    /// vipd's median in keepalived's.
+    /// vipd's median in its peer's.
     fn ratio(&self) -> Option<f64> {
         let (theirs, ours) = (Summary::of(&self.theirs)?, Summary::of(&self.vipd)?);
         (theirs.median > 0.0).then(|| ours.median / theirs.median)
