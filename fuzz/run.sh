@@ -12,7 +12,7 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing"
-cargo build --release --target "$host" --bins
+cargo build --locked --release --target "$host" --bins
 
 # Seeds: every hexadecimal field of the golden packets, as bytes.
 seeds=corpus/golden
