@@ -81,7 +81,7 @@ impl World {
 
     pub(crate) fn check_done(&mut self, host: usize, began: Instant) {
         let passed = !self.hosts[host].ill;
-        let jitter = self.random.draw(nanos(INTERVAL) / 5);
+        let jitter = self.random.draw(nanos(INTERVAL) / 4);
         let Some(line) = &mut self.hosts[host].line else { return };
         line.running = false;
         line.run += 1;
@@ -89,7 +89,7 @@ impl World {
         let tells = line.debounce.end(passed);
         let verdict = line.debounce.verdict().unwrap();
         let pause = nanos(line.debounce.pause(INTERVAL, FAST));
-        let pause = pause - pause / 10 + pause * jitter / nanos(INTERVAL);
+        let pause = pause - pause / 8 + pause * jitter / nanos(INTERVAL);
         self.later(host, if at_once { 0 } else { pause }, Arrival::CheckDue(run));
         if tells {
             let found = if passed { "accepts" } else { "no answer" }.into();
@@ -108,13 +108,13 @@ impl World {
 /// The longest that a host takes to notice.
 fn notice() -> Real {
     let pauses = nanos(INTERVAL) + nanos(FAST) * u64::from(RUNS - 1);
-    pauses * 11 / 10 + nanos(TIMEOUT) * u64::from(RUNS)
+    pauses * 9 / 8 + nanos(TIMEOUT) * u64::from(RUNS)
 }
 
 /// All hosts lose what they need, and get it back each at another moment: nobody moves. They lose
 /// it sooner than any of them can be sure that it is gone, or another would be better for a while.
 pub(crate) fn common(world: &mut World) {
-    let at_once = nanos(FAST) * 9 / 10 * u64::from(RUNS - 1) / world.shape.nodes as u64;
+    let at_once = nanos(FAST) * 7 / 8 * u64::from(RUNS - 1) / world.shape.nodes as u64;
     let holder = begin(world);
     let opened = world.oracle.opened;
     for ill in [true, false] {
