@@ -7,6 +7,7 @@
     reason = "the lab measures and waits in real time, and prints the figures"
 )]
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
@@ -182,6 +183,51 @@ fn what_one_group_lacks_moves_all_of_its_sync_in_plain_vrrp() -> Result {
     cluster.hap2.ip("link set eth1 up")?;
     pause(3 * SECOND);
     assert_eq!(moves(), before);
+    Ok(())
+}
+
+/// Two of three hosts have one group each. What one of these lacks sends it to the host that has none,
+/// at once, whoever of the two others sees first that it has that; the other group stays.
+#[test]
+fn what_a_group_of_a_spread_lacks_sends_it_to_the_host_that_has_none() -> Result {
+    let mut trio = Trio::new("spare", Kind::Lease)?;
+    for host in &trio.hosts {
+        host.plug("eth1", "br1", &[])?;
+    }
+    let alike = "spread = \"each\"\npreempt = true\nrecovery-delay = \"500ms\"\n\
+                 priorities = { hap1 = 150, hap2 = 150, hap3 = 150 }";
+    let config = trio.config().replace("vrid = 85", &format!("vrid = 85\n{alike}"))
+        + &format!(
+            "\n[[group]]\nname = \"files\"\nvrid = 86\n{alike}\n\
+             addresses = [\"{OTHER}/24\"]\ninterface = \"eth0\"\n\
+             \n[[check]]\nname = \"storage\"\ninterface = \"eth1\"\ninterval = \"200ms\"\n\
+             groups = [\"files\"]\n"
+        );
+    trio.start_all(&config)?;
+    let one_of = |trio: &Trio, vip| trio.watch.holders_now(vip).into_iter().next();
+    let both = |trio: &Trio| Some((one_of(trio, VIP.into())?, one_of(trio, other())?));
+    wait_until("one at each of two", 10 * SECOND, || {
+        Ok(both(&trio).is_some_and(|(writes, files)| writes != files))
+    })?;
+    for _ in 0..6 {
+        pause(2 * SECOND);
+        let Some((writes, from)) = both(&trio) else { panic!("{:?}", trio.watch.events()) };
+        let ill = (0..3).find(|n| name(*n) == from).unwrap();
+        let spare = (0..3).map(name).find(|n| ![&writes, &from].contains(&n)).unwrap();
+        let (files, still) = (trio.watch.holders(other()).len(), trio.watch.holders(VIP.into()));
+        let at = Stamp::now();
+        trio.hosts[ill].ip("link set eth1 down")?;
+        wait_until("at the host that has none", 5 * SECOND, || {
+            Ok(trio.watch.holders_now(other()).into_iter().eq([spare.clone()]))
+        })?;
+        println!("from {from} to {spare} after {:?}", Stamp::now().since(at));
+        pause(SECOND);
+        let way = trio.watch.holders(other()).split_off(files);
+        let hosts: BTreeSet<_> = way.into_iter().flat_map(|(_, hosts)| hosts).collect();
+        assert!(hosts.iter().all(|host| [&from, &spare].contains(&host)), "by way of {hosts:?}");
+        assert_eq!(trio.watch.holders(VIP.into()), still, "the other stays");
+        trio.hosts[ill].ip("link set eth1 up")?;
+    }
     Ok(())
 }
 

@@ -35,7 +35,8 @@ impl Lease {
         if seat.holder.is_open() {
             let renew = seat.holder.asked_at().map_or(now, |at| self.renewal(at));
             let ordered = seat.move_at.map(|(at, _)| at);
-            return ordered.into_iter().chain([renew, seat.holder.until()]).min();
+            let defers = seat.defers_until().filter(|at| *at > now);
+            return ordered.into_iter().chain(defers).chain([renew, seat.holder.until()]).min();
         }
         let wants = seat.wants_at().filter(|at| *at > now);
         if !seat.runs() || self.gate.is_none() || !self.clock_ok {

@@ -409,6 +409,7 @@ impl Lease {
             Err(why) => News::Deny { gate, round, why },
         };
         out.push(Action::Tell { to: ask.from, entry: Entry { group, news } });
+        self.report_again(now, group, out);
     }
 
     /// This voter's answer; what it must not forget is written down before anybody is told.
@@ -569,17 +570,24 @@ impl Lease {
         held.filter(|_| !seat.succeeds(now)).map_or(turn, |held| held.max(turn))
     }
 
-    /// The best node that wants the group from this one.
-    fn better(&self, now: Instant, group: u16) -> Option<(VoterIx, Yielding)> {
+    /// The best node that wants the group from this one, unless a better one may want it in a moment.
+    fn better(&mut self, now: Instant, group: u16) -> Option<(VoterIx, Yielding)> {
         let stand = self.seats.get(&group)?.stand;
         // What one wants may be about the holder before: it counts if this one has to give way, too.
-        let wanting = self.candidates(now, group).filter(|(voter, worth, wants)| {
+        let could = |voter: VoterIx, worth: Worth| {
             let preferred = stand.preempts_after.is_some() && worth.is_preferred(stand.worth);
-            let preferred = preferred && self.is_the_one_to_go(now, group, *voter, *worth);
-            *wants && (preferred || worth.is_healthier(stand.worth, stand.stickiness))
-        });
-        let best = wanting.map(|(voter, worth, _)| (worth, Reverse(voter))).max();
-        best.map(|(worth, voter)| (voter.0, Yielding::Better(worth)))
+            let preferred = preferred && self.is_the_one_to_go(now, group, voter, worth);
+            preferred || worth.is_healthier(stand.worth, stand.stickiness)
+        };
+        let all = self.candidates(now, group).filter(|(voter, worth, _)| could(*voter, *worth));
+        let all: Vec<_> = all.map(|(voter, worth, wants)| (worth, Reverse(voter), wants)).collect();
+        let seat = self.seats.get_mut(&group)?;
+        let Some((worth, voter, _)) = all.iter().filter(|(.., wants)| *wants).max() else {
+            seat.is_unwanted();
+            return None;
+        };
+        let is_best = all.iter().all(|(w, v, _)| (w, v) <= (worth, voter));
+        (is_best || !seat.defers(now)).then_some((voter.0, Yielding::Better(*worth)))
     }
 }
 

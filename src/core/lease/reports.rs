@@ -97,8 +97,8 @@ impl Lease {
         }
     }
 
-    /// What was told last goes along with the next request once more: it may have been lost, or
-    /// overtaken by another datagram and so taken for old.
+    /// What was told last goes along with the next request or answer once more: it may have been
+    /// lost, or overtaken by that and so taken for old.
     pub(super) fn report_again(&mut self, now: Instant, group: u16, out: &mut Vec<Action>) {
         let repeats = self.seats.get_mut(&group).is_some_and(|s| std::mem::take(&mut s.repeats));
         let Some(report) = self.report(now, group).filter(|_| repeats) else { return };

@@ -23,6 +23,9 @@ const SLACK: Duration = Duration::from_micros(500);
 const SOON: Duration = Duration::from_millis(2);
 /// How long an ordered move waits for the successor to see who has the addresses.
 pub(super) const LEAD: Duration = Duration::from_millis(5);
+/// How long a holder that may give way to one node waits for a better one, which is looking whether
+/// it can serve, most likely: whoever looks sooner is not to have the group for a moment.
+const DEFERENCE: Duration = Duration::from_millis(20);
 
 /// What the group wants of the lease.
 #[allow(clippy::struct_excessive_bools, reason = "each is said of a group by itself")]
@@ -110,12 +113,14 @@ pub struct Seat {
     /// The votes that came and were news to nobody yet.
     pub(super) won: bool,
     pub(super) successor: Option<(VoterIx, Yielding)>,
+    /// Since when somebody wants the group from this node whom it may have it.
+    wanted_since: Option<Instant>,
     /// When an ordered move begins: its successor looks at the old holder before that.
     pub(super) move_at: Option<(Instant, VoterIx)>,
     /// Who had this voter's vote last and did not give it back, before this node took it.
     pub(super) before: Aside<Option<VoterIx>>,
     pub(super) reported: Option<Report>,
-    /// That goes along with the next request once more.
+    /// That goes along with the next request or answer once more.
     pub(super) repeats: bool,
     /// No votes before: this voter may have given one that it knows nothing of.
     pub(super) quiet_until: Instant,
@@ -148,6 +153,7 @@ impl Seat {
             won: false,
             before: Aside(None),
             successor: None,
+            wanted_since: None,
             move_at: None,
             reported: None,
             repeats: false,
@@ -312,6 +318,21 @@ impl Seat {
         if self.holder.is_asking() && !self.holder.is_open() {
             self.again_at = Some(now);
         }
+    }
+
+    /// Whether a holder goes on waiting for somebody better, as another wants the group from it.
+    pub(super) fn defers(&mut self, now: Instant) -> bool {
+        now < *self.wanted_since.get_or_insert(now) + DEFERENCE
+    }
+
+    /// Nobody wants it, or it is shut.
+    pub(super) fn is_unwanted(&mut self) {
+        self.wanted_since = None;
+    }
+
+    /// When [`Seat::defers`] turns false by itself.
+    pub(super) fn defers_until(&self) -> Option<Instant> {
+        Some(self.wanted_since? + DEFERENCE)
     }
 
     /// How many live candidates come before this node; `others` are they, and how good they are.

@@ -99,14 +99,14 @@ impl World {
     }
 
     /// What a check looks at is there, or is not, for one host.
-    fn set_ill(&mut self, host: usize, ill: bool) {
+    pub(crate) fn set_ill(&mut self, host: usize, ill: bool) {
         self.note(host, || format!("reaches the database: {}", !ill));
         self.hosts[host].ill = ill;
     }
 }
 
 /// The longest that a host takes to notice.
-fn notice() -> Real {
+pub(crate) fn notice() -> Real {
     let pauses = nanos(INTERVAL) + nanos(FAST) * u64::from(RUNS - 1);
     pauses * 9 / 8 + nanos(TIMEOUT) * u64::from(RUNS)
 }

@@ -99,6 +99,8 @@ pub(crate) enum Tied {
     Together,
     /// Each is held on a host of its own.
     Apart,
+    /// The same, and none of them likes any host more than another.
+    Alike,
 }
 
 /// A cluster.

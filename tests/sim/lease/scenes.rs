@@ -63,10 +63,12 @@ pub(crate) enum Scene {
     Apart,
     /// A host with one of those dies, and comes back.
     Room,
+    /// It cannot serve, and there is another that has none.
+    Spare,
 }
 
 /// Those that promise something; the others are controls.
-pub(crate) const SOUND: [Scene; 21] = [
+pub(crate) const SOUND: [Scene; 22] = [
     Scene::Night,
     Scene::Crash,
     Scene::Silence,
@@ -88,6 +90,7 @@ pub(crate) const SOUND: [Scene; 21] = [
     Scene::CommonOne,
     Scene::Apart,
     Scene::Room,
+    Scene::Spare,
 ];
 
 /// What became of a schedule.
@@ -115,7 +118,8 @@ pub(crate) fn play(scene: Scene, seed: u64, mutant: Mutant, traced: bool) -> Out
         | Scene::Follow
         | Scene::CommonOne
         | Scene::Apart
-        | Scene::Room => ties::shape(scene, &mut random),
+        | Scene::Room
+        | Scene::Spare => ties::shape(scene, &mut random),
         _ => Shape { adverts: random.chance(50), ..Shape::three() },
     };
     if scene == Scene::RollOut {
@@ -133,6 +137,7 @@ pub(crate) fn play(scene: Scene, seed: u64, mutant: Mutant, traced: bool) -> Out
         Scene::OneFails => ties::one_fails(&mut world),
         Scene::Follow => ties::follow(&mut world),
         Scene::Room => ties::room(&mut world),
+        Scene::Spare => ties::spare(&mut world),
         Scene::Crash => crash(&mut world),
         Scene::Silence => silence(&mut world),
         Scene::Stop => stop(&mut world),

@@ -258,6 +258,11 @@ fn a_host_that_comes_back_takes_one_again() {
 }
 
 #[test]
+fn a_host_that_has_none_takes_what_another_cannot_serve() {
+    hold(Scene::Spare, 300);
+}
+
+#[test]
 fn a_failure_that_all_share_moves_nothing() {
     hold(Scene::Common, 300);
 }

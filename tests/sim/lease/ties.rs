@@ -3,7 +3,7 @@
 use vipd::config::Config;
 use vipd::core::event::Event;
 use vipd::core::will::{About, Order, Text};
-use vipd::types::VoterIx;
+use vipd::types::{Priority, VoterIx};
 
 use super::checks;
 use super::plan::{MS, Random, Shape, Tied};
@@ -17,6 +17,9 @@ pub(crate) fn shape(scene: Scene, random: &mut Random) -> Shape {
         Scene::Together => Shape { groups, tied: Tied::Together, ..drawn },
         Scene::Apart => Shape { groups, tied: Tied::Apart, preempt: true, ..drawn },
         Scene::Room => Shape { groups: 2, tied: Tied::Apart, preempt: true, ..Shape::three() },
+        Scene::Spare => {
+            Shape { groups: 2, tied: Tied::Alike, preempt: true, checks: true, ..Shape::three() }
+        }
         _ => Shape {
             groups,
             tied: Tied::Together,
@@ -39,6 +42,10 @@ pub(crate) fn tie(config: &mut Config, tied: Tied) {
                 (group.preempt, group.priorities) = (first.preempt, first.priorities.clone());
             }
             Tied::Apart => (group.spread, group.preempt) = (Some("each".to_owned()), true),
+            Tied::Alike => {
+                (group.spread, group.preempt) = (Some("each".to_owned()), true);
+                group.priorities.fill(Priority::DEFAULT);
+            }
         }
     }
 }
@@ -83,7 +90,7 @@ impl World {
         let good = match self.shape.tied {
             Tied::Not => true,
             Tied::Together => self.are_together(),
-            Tied::Apart => self.are_apart(),
+            Tied::Apart | Tied::Alike => self.are_apart(),
         };
         if !good && !self.broken() {
             let (tied, all) = (self.shape.tied, self.all_holders());
@@ -153,4 +160,27 @@ pub(crate) fn room(world: &mut World) {
     world.calm();
     world.check_calm();
     world.check_ties();
+}
+
+/// A host that holds one of two cannot serve: that one goes to the host that has none, at once and
+/// whoever of the two others sees first that it can serve itself.
+pub(crate) fn spare(world: &mut World) {
+    begin(world);
+    world.run_until(3000 * MS, World::are_apart);
+    world.run(3000 * MS);
+    world.check_ties();
+    let opened = world.oracle.opened;
+    let holders = world.all_holders().concat();
+    let ill = world.shape.groups - 1;
+    let spare = (0..3).find(|host| !holders.contains(host));
+    world.set_ill(holders[ill], true);
+    let there = |w: &World| w.holders(ill).first().copied() == spare;
+    if !world.run_until(checks::notice() + 50 * MS, there) && !world.broken() {
+        world.broke(format!("not with the one that has none: {:?}", world.all_holders()));
+    }
+    world.run(3000 * MS);
+    world.check_ties();
+    if world.oracle.opened != opened + 1 && !world.broken() {
+        world.broke("it went by way of the other, or that one moved as well".to_owned());
+    }
 }
