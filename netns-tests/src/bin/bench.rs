@@ -28,6 +28,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const MANY: u8 = 200;
 /// How often processor time is measured; the median counts.
 const WINDOWS: usize = 5;
+/// Whose figures stand beside a holder's, where its daemon is killed.
+const BACKUP: &str = "a backup's";
 /// Resident memory of vipd that is too much, MiB.
 const RSS_LIMIT: f64 = 12.0;
 
@@ -70,6 +72,9 @@ enum Fault {
     Deleted,
     /// The daemon is killed, and started again at once.
     Restart,
+    /// The same on the second host, which no client can notice: what of it is a daemon's start, on
+    /// the processors that all hosts share.
+    Control,
 }
 
 const FAULTS: [Fault; 3] = [Fault::PowerLoss, Fault::Stop, Fault::Deleted];
@@ -139,7 +144,7 @@ fn outages(kinds: &[Kind], faults: usize) -> Result<Vec<Measure>> {
     let mut beds = if faults > 0 { start_beds(kinds, 1)? } else { Vec::new() };
     let mut dice = Dice::new(Stamp::now().nanos());
     for turn in 0..faults {
-        for fault in [Fault::PowerLoss, Fault::Stop, Fault::Deleted, Fault::Restart] {
+        for fault in FAULTS.into_iter().chain([Fault::Restart, Fault::Control]) {
             // None is always the first.
             beds.rotate_left(1);
             for bed in beds.iter_mut().filter(|bed| fault.concerns(bed.kind)) {
@@ -149,6 +154,12 @@ fn outages(kinds: &[Kind], faults: usize) -> Result<Vec<Measure>> {
                 let plain = FAULTS.iter().position(|f| *f == fault).map(|ix| &mut measures[ix]);
                 if let Some(measure) = plain.filter(|_| bed.kind != Kind::Lease) {
                     measure.add(bed.kind, outage);
+                }
+                if fault == Fault::Control {
+                    lease
+                        .iter_mut()
+                        .filter(|m| m.peer == BACKUP)
+                        .for_each(|m| m.theirs.push(outage));
                 }
                 let with_lease = LEASE_FAULTS.iter().position(|f| *f == fault);
                 if let Some(measure) = with_lease.map(|ix| &mut lease[ix])
@@ -372,13 +383,8 @@ impl Bed {
         match fault {
             Fault::PowerLoss => self.hosts[0].power_loss().map(drop)?,
             Fault::Stop => self.daemon(0)?.term()?,
-            Fault::Restart => {
-                if let Some(mut killed) = self.daemons[0].take() {
-                    killed.kill()?;
-                    killed.wait(10 * SECOND)?;
-                }
-                self.start_daemon(0)?;
-            }
+            Fault::Restart => self.restart(0)?,
+            Fault::Control => self.restart(1)?,
             Fault::Deleted => self.hosts[0].ip(&format!("addr del {}/22 dev eth0\n", vip(1)))?,
         }
         // Longer than the longest of them lasts.
@@ -388,6 +394,14 @@ impl Bed {
         self.repair(fault)?;
         self.settle()?;
         Ok(outage)
+    }
+
+    fn restart(&mut self, index: usize) -> Result {
+        if let Some(mut killed) = self.daemons[index].take() {
+            killed.kill()?;
+            killed.wait(10 * SECOND)?;
+        }
+        self.start_daemon(index)
     }
 
     fn repair(&mut self, fault: Fault) -> Result {
@@ -403,7 +417,7 @@ impl Bed {
                 }
                 self.start_daemon(0)
             }
-            Fault::Deleted | Fault::Restart => Ok(()),
+            Fault::Deleted | Fault::Restart | Fault::Control => Ok(()),
         }
     }
 
@@ -468,7 +482,7 @@ impl Fault {
         match self {
             Self::PowerLoss | Self::Stop => true,
             Self::Deleted => kind != Kind::Lease,
-            Self::Restart => kind == Kind::Lease,
+            Self::Restart | Self::Control => kind == Kind::Lease,
         }
     }
 
@@ -477,10 +491,13 @@ impl Fault {
         let (target, limit) = match self {
             Self::PowerLoss => (Some(1.0), None),
             Self::Stop => (Some(0.25), Some(10.0)),
-            Self::Restart | Self::Deleted => (None, Some(2.0)),
+            Self::Restart | Self::Control | Self::Deleted => (None, Some(2.0)),
         };
         let mut measure = Measure::new(&format!("lease: {}", self.name()), "ms", target);
         measure.limit = limit;
+        if self == Self::Restart {
+            measure.peer = BACKUP;
+        }
         measure
     }
 
@@ -490,12 +507,13 @@ impl Fault {
             Self::Stop => "outage, graceful stop",
             Self::Deleted => "outage, address deleted",
             Self::Restart => "outage, daemon killed",
+            Self::Control => "a backup's daemon killed",
         }
     }
 
     const fn target(self) -> f64 {
         match self {
-            Self::PowerLoss | Self::Stop | Self::Restart => 1.1,
+            Self::PowerLoss | Self::Stop | Self::Restart | Self::Control => 1.1,
             Self::Deleted => 0.2,
         }
     }
@@ -579,7 +597,8 @@ fn print_table(measures: &[Measure]) {
         "{n} faults of each kind at random moments, by turns; adverts every {} ms, priorities \
          {PRIORITIES:?},\npreemption on, both real-time, the same packets, one probe a millisecond; CPU: {WINDOWS} windows, both at \
          the same time.\nChecks that HAProxy has too are run by one beside it, whose figure is the one in \
-         keepalived's place.",
+         keepalived's place.\nIn its place beside a killed daemon: the same with the daemon of a backup, which no client can \
+         notice.",
         INTERVAL.as_millis()
     );
 }
