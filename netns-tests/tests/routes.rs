@@ -248,6 +248,63 @@ fn a_route_that_somebody_else_has_is_told_of_and_the_addresses_stay() -> Result 
     Ok(())
 }
 
+const UNUSUAL: &str = r#"
+[[group]]
+name = "postgres"
+vrid = 85
+addresses = ["192.168.34.85/24", "fd00:34::85/64"]
+routes = [
+    { to = "10.80.0.0/16", via = "10.99.0.1", onlink = true, source = "192.168.34.85" },
+    { to = "fd00:80::/32", via = "fd00:99::1", onlink = true },
+    { type = "blackhole", to = "10.81.0.0/16" },
+    { type = "unreachable", to = "fd00:81::/32" },
+    { type = "prohibit", to = "10.82.0.0/16", metric = 5 },
+]
+"#;
+
+/// What `ip` shows of them: a gateway in no network of the host, and three that lead nowhere.
+const SHOWN: [&str; 5] = [
+    "10.80.0.0/16 via 10.99.0.1 dev eth0 src 192.168.34.85 onlink",
+    "fd00:80::/32 via fd00:99::1 dev eth0 metric 1024 onlink",
+    "blackhole 10.81.0.0/16",
+    "unreachable fd00:81::/32 dev lo metric 1024",
+    "prohibit 10.82.0.0/16 metric 5",
+];
+
+#[test]
+fn a_gateway_is_on_the_link_if_the_file_says_so_and_a_route_may_lead_nowhere() -> Result {
+    let cluster = Cluster::new("routes-unusual")?;
+    let shown = |host: &Host| {
+        let list = |family| ["ip", "-n", host.namespace(), family, "route", "show", "proto", "86"];
+        let all = ["-4", "-6"].map(|family| run::stdout(&list(family)).unwrap_or_default());
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let lines: Vec<_> = all.iter().flat_map(|text| text.lines().map(words)).collect();
+        SHOWN.iter().filter(|s| lines.iter().any(|line| line.starts_with(*s))).count()
+    };
+    let wait = |host: &Host, count: usize| {
+        wait_until("those routes", 2 * SECOND, || Ok(shown(host) == count))
+    };
+    let (one, mut two) = cluster.start(UNUSUAL, GROUP)?;
+    wait(&cluster.hap1, 5)?;
+    for (what, to) in [("blackhole", "10.81.0.0/16"), ("unicast", "fd00:80::/32")] {
+        cluster.hap1.ip(&format!("route del {what} {to}\n"))?;
+        wait_event(&one, "route-restored", to, SECOND)?;
+        wait(&cluster.hap1, 5)?;
+    }
+    pause(SECOND);
+    let told = events(&one)?.iter().filter(|e| e.kind.starts_with("route-")).count();
+    assert_eq!(told, 2, "nothing was refused, and all are known again: {:?}", events(&one)?);
+
+    assert!(one.ctl(&["standby"])?.status.success());
+    two.wait_role(GROUP, "active", 3 * SECOND)?;
+    wait(&cluster.hap2, 5)?;
+    wait(&cluster.hap1, 0)?;
+    let without = UNUSUAL.replace("via = \"10.99.0.1\", onlink = true", "via = \"10.99.0.1\"");
+    reload(&cluster.hap2, &two, &format!("{NODES}{without}"))?;
+    wait_event(&two, "route-refused", "10.80.0.0/16 via 10.99.0.1", 3 * SECOND)?;
+    Ok(())
+}
+
 const LEASED: &str = r#"routes = [
     { to = "default", via = "192.168.34.1", source = "192.168.34.85", table = 100 },
 ]

@@ -42,7 +42,7 @@ pub use health::{Check, Effect, Http, Postgresql, Probe};
 pub use hook::{Hook, HookKind, On, Style};
 pub use host::HostError;
 pub use lease::{Lease, Member, Voter};
-pub use routing::{Net, Route, Rule};
+pub use routing::{Net, Route, RouteKind, Rule};
 pub use schema::{reference, schema};
 
 /// Nothing anybody writes by hand is longer, in bytes.

@@ -71,13 +71,63 @@ impl fmt::Display for Net {
     }
 }
 
+/// What becomes of packets that take a route (`rtm_type` of `rtnetlink(7)`).
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+pub enum RouteKind {
+    /// They leave the host.
+    #[default]
+    Unicast,
+    /// They are dropped without a word.
+    Blackhole,
+    /// Their sender is told that the destination cannot be reached.
+    Unreachable,
+    /// Their sender is told that it may not reach it.
+    Prohibit,
+}
+
+impl RouteKind {
+    /// As they are written.
+    pub(super) const NAMES: &'static [&'static str] =
+        &["unicast", "blackhole", "unreachable", "prohibit"];
+    const ALL: [Self; 4] = [Self::Unicast, Self::Blackhole, Self::Unreachable, Self::Prohibit];
+
+    /// Whether they leave the host.
+    pub fn is_unicast(self) -> bool {
+        self == Self::Unicast
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::NAMES.iter().zip(Self::ALL).find(|(n, _)| **n == name).map(|(_, kind)| kind)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().zip(Self::NAMES).find(|(k, _)| **k == self).map_or("", |(_, name)| name)
+    }
+}
+
 /// A route that is there while the group's addresses are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
+    /// What becomes of what takes it. All but unicast ones lead out of no interface.
+    pub kind: RouteKind,
     /// Where it leads.
     pub to: Net,
     /// The gateway; without one the destination is on the link.
     pub via: Option<IpAddr>,
+    /// The gateway is on the link, whatever the addresses there say.
+    pub onlink: bool,
     /// Interface, where it is not the group's.
     pub interface: Option<String>,
     /// The source that the host chooses for what it sends this way: an address of the group.
@@ -109,13 +159,19 @@ pub struct Rule {
 
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { to, via, interface, source, table, metric } = self;
+        let Self { kind, to, via, onlink, interface, source, table, metric } = self;
+        if !kind.is_unicast() {
+            write!(f, "{} ", kind.name())?;
+        }
         write!(f, "{to}")?;
         if to.prefix == 0 && to.ip.is_ipv6() {
             f.write_str(" (IPv6)")?;
         }
         via.iter().try_for_each(|via| write!(f, " via {via}"))?;
         interface.iter().try_for_each(|name| write!(f, " dev {name}"))?;
+        if *onlink {
+            f.write_str(" onlink")?;
+        }
         source.iter().try_for_each(|source| write!(f, " src {source}"))?;
         if *table != MAIN {
             write!(f, " table {table}")?;
@@ -147,9 +203,11 @@ impl fmt::Display for Rule {
 #[derive(Debug)]
 pub(super) struct ReadRoute {
     pub(super) at: Span,
+    pub(super) kind: Option<At<RouteKind>>,
     /// `None` for `default`, whose family the rest says.
     pub(super) to: Option<At<Option<Net>>>,
     pub(super) via: Option<At<IpAddr>>,
+    pub(super) onlink: Option<At<bool>>,
     pub(super) interface: Option<At<String>>,
     pub(super) source: Option<At<IpAddr>>,
     pub(super) table: Option<At<u32>>,
@@ -182,6 +240,10 @@ impl ReadRoute {
         Some(self.to.as_ref()?.value.unwrap_or_else(|| Net::all(family)))
     }
 
+    pub(super) fn kind(&self) -> RouteKind {
+        self.kind.as_ref().map_or(RouteKind::Unicast, |kind| kind.value)
+    }
+
     pub(super) fn table(&self) -> u32 {
         self.table.as_ref().map_or(MAIN, |table| table.value)
     }
@@ -198,11 +260,13 @@ impl ReadRoute {
 pub(super) fn routes(v: &View<'_>) -> Vec<ReadRoute> {
     let route = |(at, v): (Span, View<'_>)| ReadRoute {
         at,
+        kind: v.with("type", |v| RouteKind::named(v.as_str()?)),
         to: v.with("to", |v| match v.as_str()? {
             "default" => Some(None),
             text => form::network(text).ok().map(|(ip, prefix)| Some(Net { ip, prefix })),
         }),
         via: v.with("via", |v| form::node_ip(v.as_str()?).ok()),
+        onlink: v.flag("onlink"),
         interface: v.text("interface"),
         source: v.with("source", |v| form::node_ip(v.as_str()?).ok()),
         table: v.int("table"),
@@ -231,8 +295,10 @@ pub(super) fn rules(v: &View<'_>) -> Vec<ReadRule> {
 pub(super) fn lower_routes(read: &[ReadRoute]) -> Option<Vec<Route>> {
     let route = |r: &ReadRoute| {
         Some(Route {
+            kind: r.kind(),
             to: r.destination()?,
             via: r.via.as_ref().map(|via| via.value),
+            onlink: r.onlink.as_ref().is_some_and(|onlink| onlink.value),
             interface: r.interface.as_ref().map(|name| name.value.clone()),
             source: r.source.as_ref().map(|source| source.value),
             table: r.table(),

@@ -53,6 +53,7 @@ fn route(group: &Group, route: &ReadRoute, found: &mut Vec<Diagnostic>) {
         }
         (None, None) => {}
     }
+    way(route, found);
     let ours = |ip: IpAddr| group.addresses.iter().any(|a| a.ip == ip);
     if let Some(source) = route.source.as_ref().filter(|s| !ours(s.value)) {
         let of = Family::of(source.value);
@@ -83,6 +84,34 @@ fn route(group: &Group, route: &ReadRoute, found: &mut Vec<Diagnostic>) {
         let d = Diagnostic::error(to.at.clone(), "link-local addresses are not routed")
             .label("fe80::/10 is on every link already");
         found.push(d.help("take this route out"));
+    }
+}
+
+/// Where it leads out, which only a unicast route does.
+fn way(route: &ReadRoute, found: &mut Vec<Diagnostic>) {
+    let onlink = route.onlink.as_ref().filter(|onlink| onlink.value);
+    let Some(kind) = route.kind.as_ref().filter(|kind| !kind.value.is_unicast()) else {
+        if let Some(onlink) = onlink.filter(|_| route.via.is_none()) {
+            let d = Diagnostic::error(onlink.at.clone(), "`onlink` without a gateway")
+                .label("says of `via` that it is on the link")
+                .help("add `via`, or take `onlink` out: without a gateway all is on the link");
+            found.push(d);
+        }
+        return;
+    };
+    let said = [
+        ("via", route.via.as_ref().map(|via| &via.at)),
+        ("onlink", onlink.map(|onlink| &onlink.at)),
+        ("interface", route.interface.as_ref().map(|interface| &interface.at)),
+        ("source", route.source.as_ref().map(|source| &source.at)),
+    ];
+    for (key, at) in said.into_iter().filter_map(|(key, at)| Some((key, at?))) {
+        let name = kind.value.name();
+        let d = Diagnostic::error(at.clone(), format!("`{key}` of a route that leads nowhere"))
+            .label(format!("of type \"{name}\" it has none"))
+            .related(kind.at.clone(), "its type")
+            .help(format!("take `{key}` out, or `type`"));
+        found.push(d);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The keys of `routes` and `rules`.
 
 use super::super::form::{DESTINATION, INTERFACE, NETWORK, NODE_IP};
+use super::super::routing::RouteKind;
 use super::{Key, Kind, Need, Table, text};
 
 const TABLE: Kind = Kind::Int { min: 1, max: u32::MAX };
@@ -10,6 +11,14 @@ pub(in super::super) static ROUTE: Table = Table {
     header: "an entry of `routes`",
     doc: "A route that is there while this node holds the addresses of the group.",
     keys: &[
+        Key {
+            name: "type",
+            kind: Kind::Choice(RouteKind::NAMES),
+            need: Need::Default("\"unicast\""),
+            example: "\"blackhole\"",
+            doc: "What becomes of packets that take it: they leave the host (\"unicast\"), are \
+                  dropped (\"blackhole\"), or are answered as unreachable or prohibited.",
+        },
         Key {
             name: "to",
             kind: text(&DESTINATION),
@@ -23,6 +32,14 @@ pub(in super::super) static ROUTE: Table = Table {
             need: Need::Optional("none: the destination is on the link"),
             example: "\"192.168.34.1\"",
             doc: "The gateway.",
+        },
+        Key {
+            name: "onlink",
+            kind: Kind::Bool,
+            need: Need::Default("false"),
+            example: "true",
+            doc: "The gateway is on the link, though no address of the interface is in a network \
+                  with it.",
         },
         Key {
             name: "interface",

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{self, Net};
+use crate::config::{self, Net, RouteKind};
 use crate::types::{Family, IfIndex};
 
 use super::event::Failure;
@@ -32,7 +32,7 @@ pub enum Entry {
     Rule(Rule),
 }
 
-/// A unicast route with one next hop.
+/// A route with one next hop at most.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Route {
     /// The routing table.
@@ -41,9 +41,15 @@ pub struct Route {
     pub to: Net,
     /// As the kernel has it: never 0 for IPv6.
     pub metric: u32,
+    /// What becomes of what takes it.
+    #[serde(default)]
+    pub kind: RouteKind,
     /// The gateway.
     pub via: Option<IpAddr>,
-    /// The interface it leads out of.
+    /// The gateway is on the link, whatever the addresses there say.
+    #[serde(default)]
+    pub onlink: bool,
+    /// The interface it leads out of; 0 for all but unicast ones.
     pub index: IfIndex,
     /// The preferred source.
     pub source: Option<IpAddr>,
@@ -80,8 +86,8 @@ impl Entry {
 
     /// What it is on this host, leading out of `index`.
     pub(super) fn of_route(route: &config::Route, index: IfIndex) -> Self {
-        let config::Route { to, via, interface: _, source, table, metric } = *route;
-        Self::Route(Route { table, to, metric, via, index, source })
+        let config::Route { kind, to, via, onlink, interface: _, source, table, metric } = *route;
+        Self::Route(Route { table, to, metric, kind, via, onlink, index, source })
     }
 
     pub(super) fn of_rule(rule: &config::Rule) -> Self {
@@ -101,9 +107,11 @@ impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Route(r) => {
-                let Route { table, to, metric, via, index, source } = *r;
-                let interface = Some(format!("#{index}"));
-                write!(f, "route {}", config::Route { to, via, interface, source, table, metric })
+                let Route { table, to, metric, kind, via, onlink, index, source } = *r;
+                let interface = kind.is_unicast().then(|| format!("#{index}"));
+                let route =
+                    config::Route { kind, to, via, onlink, interface, source, table, metric };
+                write!(f, "route {route}")
             }
             Self::Rule(r) => {
                 let Rule { family, priority, from, to, ref interface, fwmark, table } = *r;

@@ -148,13 +148,17 @@ impl Node {
     }
 
     fn route_entry(&self, group: &Group, route: &config::Route) -> Option<Entry> {
+        if !route.kind.is_unicast() {
+            return Some(Entry::of_route(route, IfIndex(0)));
+        }
         let link = self.link_of(group, route).filter(|link| link.index != IfIndex(0))?;
         Some(Entry::of_route(route, link.index))
     }
 
     fn planned(&self, group: &Group) -> Vec<Planned> {
         let routes = group.config.routes.iter().map(|route| {
-            let name = self.link_of(group, route).map(|link| link.name.to_string());
+            let link = self.link_of(group, route).filter(|_| route.kind.is_unicast());
+            let name = link.map(|link| link.name.to_string());
             Planned {
                 words: format!("route {route}"),
                 interface: name.or_else(|| route.interface.clone()),

@@ -15,7 +15,8 @@ fn route(table: u32) -> Entry {
     let to = Net::all(Family::V4);
     let source = Some(IpAddr::from([192, 0, 2, 85]));
     let via = Some(IpAddr::from([192, 0, 2, 1]));
-    Entry::Route(Route { table, to, metric: 0, via, index: IfIndex(2), source })
+    let (kind, onlink) = (RouteKind::Unicast, false);
+    Entry::Route(Route { table, to, metric: 0, kind, via, onlink, index: IfIndex(2), source })
 }
 
 fn rule(table: u32) -> Entry {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::route::{
-    RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+    RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -17,7 +17,7 @@ use netlink_sys::Socket;
 use super::parse::{Body, RTM_DELADDR, RTM_DELLINK, RTM_NEWLINK, attributes, buffers, string};
 use super::requests::Requests;
 use super::{DATAGRAM, PROTO, connect, receive};
-use crate::config::Net;
+use crate::config::{Net, RouteKind};
 use crate::core::event::Failure;
 use crate::core::routing::{Change, Entry, Route, Rule, Seen};
 use crate::io::clock;
@@ -36,6 +36,8 @@ const RTA_PRIORITY: u16 = 6;
 const RTA_PREFSRC: u16 = 7;
 const RTA_MULTIPATH: u16 = 9;
 const RTA_TABLE: u16 = 15;
+/// The gateway is on the link.
+const RTNH_F_ONLINK: u32 = 4;
 /// `linux/fib_rules.h`.
 const FRA_DST: u16 = 1;
 const FRA_SRC: u16 = 2;
@@ -216,15 +218,21 @@ fn family_of(family: Family) -> AddressFamily {
 }
 
 fn route_message(route: &Route) -> RouteMessage {
-    let Route { table, to, metric, via, index: IfIndex(index), source } = *route;
+    let Route { table, to, metric, kind, via, onlink, index: IfIndex(index), source } = *route;
     let mut message = RouteMessage::default();
-    let link = via.is_none() && to.ip.is_ipv4();
+    let link = kind.is_unicast() && via.is_none() && to.ip.is_ipv4();
     message.header = RouteHeader {
         address_family: family_of(to.family()),
         destination_prefix_length: to.prefix,
         protocol: RouteProtocol::Other(PROTO),
         scope: if link { RouteScope::Link } else { RouteScope::Universe },
-        kind: RouteType::Unicast,
+        kind: match kind {
+            RouteKind::Unicast => RouteType::Unicast,
+            RouteKind::Blackhole => RouteType::BlackHole,
+            RouteKind::Unreachable => RouteType::Unreachable,
+            RouteKind::Prohibit => RouteType::Prohibit,
+        },
+        flags: if onlink { RouteFlags::Onlink } else { RouteFlags::empty() },
         ..RouteHeader::default()
     };
     let attributes = &mut message.attributes;
@@ -232,7 +240,9 @@ fn route_message(route: &Route) -> RouteMessage {
         attributes.push(RouteAttribute::Destination(to.ip.into()));
     }
     attributes.push(RouteAttribute::Table(table));
-    attributes.push(RouteAttribute::Oif(index));
+    if kind.is_unicast() {
+        attributes.push(RouteAttribute::Oif(index));
+    }
     attributes.push(RouteAttribute::Priority(metric));
     attributes.extend(via.map(|via| RouteAttribute::Gateway(via.into())));
     attributes.extend(source.map(|source| RouteAttribute::PrefSource(source.into())));
@@ -275,12 +285,21 @@ fn header(payload: &[u8]) -> Option<(Header, &[u8])> {
     Some((Header { family, to, from, table }, payload.get(12..)?))
 }
 
-/// A route with our mark and one next hop.
+/// A route with our mark and one next hop at most.
 pub(super) fn route(payload: &[u8]) -> Option<Entry> {
     let (head, rest) = header(payload)?;
-    if payload.get(5) != Some(&PROTO) {
+    let [_, _, _, _, _, protocol, _, kind, flags @ ..] = *payload.first_chunk::<12>()?;
+    if protocol != PROTO {
         return None;
     }
+    let kind = match kind {
+        libc::RTN_UNICAST => RouteKind::Unicast,
+        libc::RTN_BLACKHOLE => RouteKind::Blackhole,
+        libc::RTN_UNREACHABLE => RouteKind::Unreachable,
+        libc::RTN_PROHIBIT => RouteKind::Prohibit,
+        _ => return None,
+    };
+    let onlink = u32::from_ne_bytes(flags) & RTNH_F_ONLINK != 0;
     let mut to = Net::all(head.family).ip;
     let (mut table, mut metric, mut index) = (u32::from(head.table), 0, None);
     let (mut via, mut source) = (None, None);
@@ -298,7 +317,9 @@ pub(super) fn route(payload: &[u8]) -> Option<Entry> {
         }
     }
     let to = Net { ip: to, prefix: head.to };
-    Some(Entry::Route(Route { table, to, metric, via, index: index?, source }))
+    // The kernel has those of IPv6 lead to the loopback interface.
+    let index = if kind.is_unicast() { index? } else { IfIndex(0) };
+    Some(Entry::Route(Route { table, to, metric, kind, via, onlink, index, source }))
 }
 
 /// A rule with our mark.
@@ -355,7 +376,21 @@ mod tests {
     fn all() -> Vec<Entry> {
         let ip = |text: &str| Some(text.parse().unwrap());
         let route = |to, via, source, table, metric| {
-            Entry::Route(Route { table, to: net(to), metric, via, index: IfIndex(7), source })
+            let (kind, onlink, index) = (RouteKind::Unicast, table == 100, IfIndex(7));
+            Entry::Route(Route { table, to: net(to), metric, kind, via, onlink, index, source })
+        };
+        let refusing = |to, kind, metric| {
+            let (to, index, onlink) = (net(to), IfIndex(0), false);
+            Entry::Route(Route {
+                table: 100,
+                to,
+                metric,
+                kind,
+                via: None,
+                onlink,
+                index,
+                source: None,
+            })
         };
         let rule = |family, from: Option<&str>, to: Option<&str>, interface, fwmark| {
             let (from, to) = (from.map(net), to.map(net));
@@ -373,6 +408,9 @@ mod tests {
             route("0.0.0.0/0", ip("10.0.0.1"), ip("10.0.0.85"), 100_000, 0),
             route("10.1.0.0/16", None, None, 254, 5),
             route("::/0", ip("fe80::1"), ip("fd00::85"), 100, 1024),
+            refusing("10.0.0.0/8", RouteKind::Blackhole, 0),
+            refusing("10.0.0.0/8", RouteKind::Prohibit, 5),
+            refusing("::/0", RouteKind::Unreachable, 1024),
             rule(Family::V4, Some("10.0.0.85/32"), None, None, None),
             rule(Family::V6, Some("fd00::85/128"), Some("fd01::/16"), None, None),
             rule(Family::V4, None, None, Some("eth1".into()), Some(5)),
