@@ -123,6 +123,10 @@ impl Slot {
         self.have = have;
         if !have {
             self.round = None;
+            // Whatever the kernel said, or did not.
+            if matches!(self.trouble, Some(Trouble::NotRemoved(_))) {
+                self.set_trouble(None, tally);
+            }
         }
     }
 
