@@ -57,8 +57,7 @@ fn what_was_seen_to_go_is_added_again_whatever_the_kernel_answered() {
         rig.step(Event::ResyncBegin);
         rig.link(ETH0, "eth0", true);
         rig.address(ETH0, OWN, 24);
-        let ours =
-            vipd::core::event::KernelAddress { index: ETH0, ip: ip(VIP), prefix: 24, ours: true };
+        let ours = KernelAddress { index: ETH0, ip: ip(VIP), prefix: 24, ours: true };
         rig.step(Event::Address(ours));
         rig.step(Event::ResyncEnd);
         rig.hold = false;
