@@ -151,7 +151,7 @@ impl Lease {
         seat.raised = None;
         seat.successor = None;
         seat.move_at = None;
-        seat.is_unwanted();
+        seat.not_wanted();
         out.push(Action::Gate { group, until: None });
         // A gate that cannot be relied upon may be open all the same: its votes, this node's own
         // among them, are left to end by themselves.

@@ -583,7 +583,7 @@ impl Lease {
         let all: Vec<_> = all.map(|(voter, worth, wants)| (worth, Reverse(voter), wants)).collect();
         let seat = self.seats.get_mut(&group)?;
         let Some((worth, voter, _)) = all.iter().filter(|(.., wants)| *wants).max() else {
-            seat.is_unwanted();
+            seat.not_wanted();
             return None;
         };
         let is_best = all.iter().all(|(w, v, _)| (w, v) <= (worth, voter));

@@ -113,7 +113,7 @@ pub struct Seat {
     /// The votes that came and were news to nobody yet.
     pub(super) won: bool,
     pub(super) successor: Option<(VoterIx, Yielding)>,
-    /// Since when somebody wants the group from this node whom it may have it.
+    /// Since when somebody who may have the group wants it from this node.
     wanted_since: Option<Instant>,
     /// When an ordered move begins: its successor looks at the old holder before that.
     pub(super) move_at: Option<(Instant, VoterIx)>,
@@ -326,7 +326,7 @@ impl Seat {
     }
 
     /// Nobody wants it, or it is shut.
-    pub(super) fn is_unwanted(&mut self) {
+    pub(super) fn not_wanted(&mut self) {
         self.wanted_since = None;
     }
 
