@@ -335,20 +335,17 @@ pub(super) fn node_ip6(s: &str) -> Result<Ipv6Addr, Refusal> {
 pub(super) fn cidr(s: &str) -> Result<(IpAddr, u8), Refusal> {
     let Some((address, length)) = s.split_once('/') else {
         let ip = ip(s)?;
-        let one = if ip.is_ipv4() { 32 } else { 128 };
         let why = "lacks the prefix length: that of its subnet, or of a single address";
-        return Err(Refusal::write(why, format!("{ip}/{one}")));
+        return Err(Refusal::write(why, format!("{ip}/{}", longest(ip))));
     };
     let ip = ip(address).map_err(|refusal| Refusal {
         write: refusal.write.map(|w| format!("{}/{length}\"", w.trim_end_matches('"'))),
         ..refusal
     })?;
-    let max = if ip.is_ipv4() { 32 } else { 128 };
-    let prefix = match length.parse::<u8>() {
-        Ok(0) => return Err(Refusal::new("prefix length 0 would be every address there is")),
-        Ok(n) if n <= max && !length.starts_with(['0', '+']) => n,
-        _ => return Err(bad_prefix(ip, length, max)),
-    };
+    if length == "0" {
+        return Err(Refusal::new("prefix length 0 would be every address there is"));
+    }
+    let prefix = prefix(ip, length, 1)?;
     usable(ip)?;
     not_the_subnet(ip, prefix)?;
     Ok((ip, prefix))
@@ -358,16 +355,12 @@ pub(super) fn cidr(s: &str) -> Result<(IpAddr, u8), Refusal> {
 pub(super) fn network(s: &str) -> Result<(IpAddr, u8), Refusal> {
     let (address, length) = s.split_once('/').map_or((s, None), |(a, l)| (a, Some(l)));
     let ip = ip(address)?;
-    let max: u8 = if ip.is_ipv4() { 32 } else { 128 };
     let prefix = match length {
         None if ip.is_unspecified() => {
             return Err(Refusal::write("lacks the prefix length", format!("{ip}/0")));
         }
-        None => max,
-        Some(text) => match text.parse::<u8>() {
-            Ok(n) if n <= max && (n == 0 || !text.starts_with('0')) && !text.starts_with('+') => n,
-            _ => return Err(bad_prefix(ip, text, max)),
-        },
+        None => longest(ip),
+        Some(length) => prefix(ip, length, 0)?,
     };
     let Net { ip: first, .. } = Net::of(ip, prefix);
     if first != ip {
@@ -380,14 +373,25 @@ pub(super) fn network(s: &str) -> Result<(IpAddr, u8), Refusal> {
     Ok((ip, prefix))
 }
 
-fn bad_prefix(ip: IpAddr, length: &str, max: u8) -> Refusal {
+fn longest(ip: IpAddr) -> u8 {
+    if ip.is_ipv4() { 32 } else { 128 }
+}
+
+/// A prefix length from `least` on, written as people do: no sign, no zeros before it.
+fn prefix(ip: IpAddr, length: &str, least: u8) -> Result<u8, Refusal> {
+    let max = longest(ip);
+    let plain = !length.starts_with('+') && (length == "0" || !length.starts_with('0'));
+    match length.parse() {
+        Ok(n) if plain && (least..=max).contains(&n) => return Ok(n),
+        _ => {}
+    }
     if let Ok(mask) = length.parse::<Ipv4Addr>().map(u32::from)
         && mask.leading_ones() == mask.count_ones()
     {
         let instead = format!("{ip}/{}", mask.count_ones());
-        return Refusal::write("a netmask; write it as a prefix length", instead);
+        return Err(Refusal::write("a netmask; write it as a prefix length", instead));
     }
-    Refusal::new(format!("the prefix length goes from 1 to {max}"))
+    Err(Refusal::new(format!("the prefix length goes from {least} to {max}")))
 }
 
 fn not_the_subnet(ip: IpAddr, prefix: u8) -> Result<(), Refusal> {
