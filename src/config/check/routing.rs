@@ -39,7 +39,11 @@ fn route(group: &Group, route: &ReadRoute, found: &mut Vec<Diagnostic>) {
         (None, Some(to)) => {
             let d = Diagnostic::error(to.at.clone(), "a default route of which family?")
                 .label("nothing else says it")
-                .help("write `to = \"0.0.0.0/0\"` or `to = \"::/0\"`, or a `via`");
+                .help(if route.kind().is_unicast() {
+                    "write `to = \"0.0.0.0/0\"` or `to = \"::/0\"`, or a `via`"
+                } else {
+                    "write `to = \"0.0.0.0/0\"` or `to = \"::/0\"`"
+                });
             found.push(d);
         }
         (Some((family, at)), _) => {
