@@ -580,14 +580,16 @@ impl Lease {
             preferred || worth.is_healthier(stand.worth, stand.stickiness)
         };
         let all = self.candidates(now, group).filter(|(voter, worth, _)| could(*voter, *worth));
-        let all: Vec<_> = all.map(|(voter, worth, wants)| (worth, Reverse(voter), wants)).collect();
+        let all: Vec<_> =
+            all.map(|(voter, worth, wants)| ((worth, Reverse(voter)), wants)).collect();
+        let best = all.iter().map(|(who, _)| *who).max();
+        let wanting = all.iter().filter(|(_, wants)| *wants).map(|(who, _)| *who).max();
         let seat = self.seats.get_mut(&group)?;
-        let Some((worth, voter, _)) = all.iter().filter(|(.., wants)| *wants).max() else {
+        let Some((worth, Reverse(voter))) = wanting else {
             seat.not_wanted();
             return None;
         };
-        let is_best = all.iter().all(|(w, v, _)| (w, v) <= (worth, voter));
-        (is_best || !seat.defers(now)).then_some((voter.0, Yielding::Better(*worth)))
+        (wanting == best || !seat.defers(now)).then_some((voter, Yielding::Better(worth)))
     }
 }
 

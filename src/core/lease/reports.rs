@@ -101,7 +101,7 @@ impl Lease {
     /// lost, or overtaken by that and so taken for old.
     pub(super) fn report_again(&mut self, now: Instant, group: u16, out: &mut Vec<Action>) {
         let repeats = self.seats.get_mut(&group).is_some_and(|s| std::mem::take(&mut s.repeats));
-        let Some(report) = self.report(now, group).filter(|_| repeats) else { return };
+        let Some(report) = repeats.then(|| self.report(now, group)).flatten() else { return };
         for to in self.others() {
             out.push(Action::Tell { to, entry: Entry { group, news: News::Report(report) } });
         }
