@@ -72,10 +72,15 @@ impl Scene {
 
 /// What `ip` lists of table 100 and of the rules, of both families.
 fn listed(host: &Host) -> String {
+    lists(host, &[&["route", "show", "table", "100"], &["rule"]])
+}
+
+/// What `ip` lists of several things, of both families.
+fn lists(host: &Host, things: &[&[&str]]) -> String {
     let mut all = String::new();
     for family in ["-4", "-6"] {
-        for what in [&["route", "show", "table", "100"][..], &["rule"]] {
-            let argv = [&["ip", "-n", host.namespace(), family][..], what].concat();
+        for what in things {
+            let argv = [&["ip", "-n", host.namespace(), family], *what].concat();
             // A table that never had a route is none, to `ip`.
             all.push_str(&run::stdout(&argv).unwrap_or_default());
         }
@@ -275,10 +280,9 @@ const SHOWN: [&str; 5] = [
 fn a_gateway_is_on_the_link_if_the_file_says_so_and_a_route_may_lead_nowhere() -> Result {
     let cluster = Cluster::new("routes-unusual")?;
     let shown = |host: &Host| {
-        let list = |family| ["ip", "-n", host.namespace(), family, "route", "show", "proto", "86"];
-        let all = ["-4", "-6"].map(|family| run::stdout(&list(family)).unwrap_or_default());
+        let all = lists(host, &[&["route", "show", "proto", "86"]]);
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
-        let lines: Vec<_> = all.iter().flat_map(|text| text.lines().map(words)).collect();
+        let lines: Vec<_> = all.lines().map(words).collect();
         SHOWN.iter().filter(|s| lines.iter().any(|line| line.starts_with(*s))).count()
     };
     let wait = |host: &Host, count: usize| {

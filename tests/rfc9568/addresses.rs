@@ -54,22 +54,17 @@ fn what_was_seen_to_go_is_added_again_whatever_the_kernel_answered() {
     for before in [true, false] {
         let mut rig = Rig::dark(parse(&file("")), None);
         rig.hold = true;
-        rig.step(Event::ResyncBegin);
-        rig.link(ETH0, "eth0", true);
-        rig.address(ETH0, OWN, 24);
-        let ours = KernelAddress { index: ETH0, ip: ip(VIP), prefix: 24, ours: true };
-        rig.step(Event::Address(ours));
-        rig.step(Event::ResyncEnd);
+        find_left(&mut rig);
         rig.hold = false;
         for task in std::mem::take(&mut rig.held) {
             let is_deletion = matches!(task, Task::DelAddress { .. });
             if is_deletion && before {
-                rig.step(Event::AddressGone(ours));
+                rig.step(Event::AddressGone(ours()));
             }
             rig.answer(task, if is_deletion { Err(Failure::TimedOut) } else { Ok(()) });
             if is_deletion && !before {
                 assert!(rig.is("address-stuck"));
-                rig.step(Event::AddressGone(ours));
+                rig.step(Event::AddressGone(ours()));
             }
         }
         assert_eq!((rig.role(), rig.is("address-stuck")), (Role::Backup, false), "{before}");

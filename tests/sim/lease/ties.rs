@@ -41,10 +41,11 @@ pub(crate) fn tie(config: &mut Config, tied: Tied) {
                 group.sync = Some("one".to_owned());
                 (group.preempt, group.priorities) = (first.preempt, first.priorities.clone());
             }
-            Tied::Apart => (group.spread, group.preempt) = (Some("each".to_owned()), true),
-            Tied::Alike => {
+            Tied::Apart | Tied::Alike => {
                 (group.spread, group.preempt) = (Some("each".to_owned()), true);
-                group.priorities.fill(Priority::DEFAULT);
+                if tied == Tied::Alike {
+                    group.priorities.fill(Priority::DEFAULT);
+                }
             }
         }
     }
