@@ -182,6 +182,14 @@ impl Family {
             IpAddr::V6(_) => Self::V6,
         }
     }
+
+    /// The length of its addresses, in bits.
+    pub const fn bits(self) -> u8 {
+        match self {
+            Self::V4 => 32,
+            Self::V6 => 128,
+        }
+    }
 }
 
 impl fmt::Display for Family {

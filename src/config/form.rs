@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::routing::Net;
+use crate::types::Family;
 
 /// Why a text does not have its form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -336,7 +337,7 @@ pub(super) fn cidr(s: &str) -> Result<(IpAddr, u8), Refusal> {
     let Some((address, length)) = s.split_once('/') else {
         let ip = ip(s)?;
         let why = "lacks the prefix length: that of its subnet, or of a single address";
-        return Err(Refusal::write(why, format!("{ip}/{}", longest(ip))));
+        return Err(Refusal::write(why, format!("{ip}/{}", Family::of(ip).bits())));
     };
     let ip = ip(address).map_err(|refusal| Refusal {
         write: refusal.write.map(|w| format!("{}/{length}\"", w.trim_end_matches('"'))),
@@ -359,7 +360,7 @@ pub(super) fn network(s: &str) -> Result<(IpAddr, u8), Refusal> {
         None if ip.is_unspecified() => {
             return Err(Refusal::write("lacks the prefix length", format!("{ip}/0")));
         }
-        None => longest(ip),
+        None => Family::of(ip).bits(),
         Some(length) => prefix(ip, length, 0)?,
     };
     let Net { ip: first, .. } = Net::of(ip, prefix);
@@ -373,17 +374,15 @@ pub(super) fn network(s: &str) -> Result<(IpAddr, u8), Refusal> {
     Ok((ip, prefix))
 }
 
-fn longest(ip: IpAddr) -> u8 {
-    if ip.is_ipv4() { 32 } else { 128 }
-}
-
 /// A prefix length from `least` on, written as people do: no sign, no zeros before it.
 fn prefix(ip: IpAddr, length: &str, least: u8) -> Result<u8, Refusal> {
-    let max = longest(ip);
+    let max = Family::of(ip).bits();
     let plain = !length.starts_with('+') && (length == "0" || !length.starts_with('0'));
-    match length.parse() {
-        Ok(n) if plain && (least..=max).contains(&n) => return Ok(n),
-        _ => {}
+    if let Ok(n) = length.parse()
+        && plain
+        && (least..=max).contains(&n)
+    {
+        return Ok(n);
     }
     if let Ok(mask) = length.parse::<Ipv4Addr>().map(u32::from)
         && mask.leading_ones() == mask.count_ones()

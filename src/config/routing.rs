@@ -52,7 +52,7 @@ impl Net {
 
     /// Whether it is an address alone.
     pub fn is_one(self) -> bool {
-        self.prefix == if self.ip.is_ipv4() { 32 } else { 128 }
+        self.prefix == self.family().bits()
     }
 
     /// Its family.
@@ -97,10 +97,12 @@ pub enum RouteKind {
 }
 
 impl RouteKind {
-    /// As they are written.
-    pub(super) const NAMES: &'static [&'static str] =
-        &["unicast", "blackhole", "unreachable", "prohibit"];
     const ALL: [Self; 4] = [Self::Unicast, Self::Blackhole, Self::Unreachable, Self::Prohibit];
+    /// As they are written.
+    pub(super) const NAMES: [&'static str; 4] = {
+        let [a, b, c, d] = Self::ALL;
+        [a.name(), b.name(), c.name(), d.name()]
+    };
 
     /// Whether they leave the host.
     pub fn is_unicast(self) -> bool {
@@ -108,12 +110,17 @@ impl RouteKind {
     }
 
     fn named(name: &str) -> Option<Self> {
-        Self::NAMES.iter().zip(Self::ALL).find(|(n, _)| **n == name).map(|(_, kind)| kind)
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
     /// Its name.
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().zip(Self::NAMES).find(|(k, _)| **k == self).map_or("", |(_, name)| name)
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unicast => "unicast",
+            Self::Blackhole => "blackhole",
+            Self::Unreachable => "unreachable",
+            Self::Prohibit => "prohibit",
+        }
     }
 }
 

@@ -13,7 +13,7 @@ pub(in super::super) static ROUTE: Table = Table {
     keys: &[
         Key {
             name: "type",
-            kind: Kind::Choice(RouteKind::NAMES),
+            kind: Kind::Choice(&RouteKind::NAMES),
             need: Need::Default("\"unicast\""),
             example: "\"blackhole\"",
             doc: "What becomes of packets that take it: they leave the host (\"unicast\"), are \

@@ -139,9 +139,10 @@ impl Node {
         }
     }
 
-    /// The interface that a route leads out of.
+    /// The interface that a route leads out of, if it leads anywhere.
     fn link_of(&self, group: &Group, route: &config::Route) -> Option<&Link> {
         match &route.interface {
+            _ if !route.kind.is_unicast() => None,
             Some(name) => self.links.named(name),
             None => self.interface(group).ok(),
         }
@@ -157,8 +158,7 @@ impl Node {
 
     fn planned(&self, group: &Group) -> Vec<Planned> {
         let routes = group.config.routes.iter().map(|route| {
-            let link = self.link_of(group, route).filter(|_| route.kind.is_unicast());
-            let name = link.map(|link| link.name.to_string());
+            let name = self.link_of(group, route).map(|link| link.name.to_string());
             Planned {
                 words: format!("route {route}"),
                 interface: name.or_else(|| route.interface.clone()),
